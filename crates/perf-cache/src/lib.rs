@@ -1,0 +1,1 @@
+//! Memory and Redis cache: single flight, tags, coherent invalidation, stale policies.

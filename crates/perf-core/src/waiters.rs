@@ -1,0 +1,305 @@
+//! The fair waiter list that pool and bulkhead share.
+
+use std::task::{Context, Poll, Waker};
+
+/// A place in a [`WaitList`]. It is given back through [`WaitList::leave`]; the guard that holds it does so on drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    slot: u32,
+    generation: u32,
+}
+
+/// Waiters in order of arrival, to whom a `T` is handed directly: a newcomer can never take what a waiter was given.
+///
+/// It is plain data: no lock, no clock, no task. The owner keeps it behind its mutex and wakes wakers *after* unlocking.
+/// Places are kept in a slab, so a steady number of waiters allocates nothing. Every operation is O(1).
+///
+/// ```
+/// use perf_core::WaitList;
+/// use std::task::{Context, Poll, Waker};
+///
+/// let mut context = Context::from_waker(Waker::noop());
+/// let mut list = WaitList::new();
+/// let first = list.join(context.waker().clone());
+/// let second = list.join(context.waker().clone());
+/// list.hand_over("permit").unwrap().wake();
+/// assert_eq!(list.poll(first, &mut context), Poll::Ready("permit"));
+/// assert_eq!(list.poll(second, &mut context), Poll::Pending);
+/// assert_eq!(list.leave(second), None);
+/// assert!(list.is_empty());
+/// ```
+#[derive(Debug)]
+pub struct WaitList<T> {
+    slots: Vec<Slot<T>>,
+    free: u32,
+    oldest: u32,
+    newest: u32,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    state: State<T>,
+}
+
+#[derive(Debug)]
+enum State<T> {
+    /// Nobody's; `next` is the next free slot.
+    Vacant { next: u32 },
+    /// In the queue, between an older and a newer waiter.
+    Waiting { waker: Waker, older: u32, newer: u32 },
+    /// Out of the queue, holding what it was given until it polls.
+    Ready(T),
+}
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+impl<T> WaitList<T> {
+    /// A list without waiters.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, waiting: 0 }
+    }
+
+    /// Joins the end of the queue.
+    pub fn join(&mut self, waker: Waker) -> Ticket {
+        let older = self.newest;
+        let state = State::Waiting { waker, older, newer: NONE };
+        let slot = if self.free == NONE {
+            self.slots.push(Slot { generation: 0, state });
+            (self.slots.len() - 1) as u32
+        } else {
+            let slot = self.free;
+            let place = &mut self.slots[slot as usize];
+            if let State::Vacant { next } = std::mem::replace(&mut place.state, state) {
+                self.free = next;
+            }
+            slot
+        };
+        self.set_newer(older, slot);
+        self.newest = slot;
+        self.waiting += 1;
+        Ticket { slot, generation: self.slots[slot as usize].generation }
+    }
+
+    /// Takes what the waiter was given, which gives up its place, or keeps the waker for later.
+    ///
+    /// A ticket that was given up already stays pending for ever; its holder has nothing to wait for.
+    pub fn poll(&mut self, ticket: Ticket, context: &mut Context<'_>) -> Poll<T> {
+        let Some(place) = self.place(ticket) else { return Poll::Pending };
+        match &mut place.state {
+            State::Waiting { waker, .. } => {
+                waker.clone_from(context.waker());
+                Poll::Pending
+            }
+            _ => self.vacate(ticket).map_or(Poll::Pending, Poll::Ready),
+        }
+    }
+
+    /// Gives `value` to the oldest waiter and returns the waker to wake, or gives it back when nobody waits.
+    ///
+    /// # Errors
+    /// The value itself, when nobody waits.
+    pub fn hand_over(&mut self, value: T) -> Result<Waker, T> {
+        self.give(self.oldest, value)
+    }
+
+    /// Gives `value` to the *newest* waiter: under overload the oldest have often been given up by their callers.
+    ///
+    /// # Errors
+    /// The value itself, when nobody waits.
+    pub fn hand_over_newest(&mut self, value: T) -> Result<Waker, T> {
+        self.give(self.newest, value)
+    }
+
+    /// Gives up a place. Returns what the waiter had been given but not taken: it belongs to the next waiter.
+    #[must_use = "what was handed over and not taken belongs to the next waiter"]
+    pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
+        self.place(ticket)?;
+        self.vacate(ticket)
+    }
+
+    /// How many wait in the queue; those who were given something but have not polled yet are not counted.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    fn give(&mut self, slot: u32, value: T) -> Result<Waker, T> {
+        if slot == NONE {
+            return Err(value);
+        }
+        self.unlink(slot);
+        match std::mem::replace(&mut self.slots[slot as usize].state, State::Ready(value)) {
+            State::Waiting { waker, .. } => Ok(waker),
+            // The ends of the queue are always waiting slots; a no-op waker keeps this total without a panic.
+            State::Vacant { .. } | State::Ready(_) => Ok(Waker::noop().clone()),
+        }
+    }
+
+    fn place(&mut self, ticket: Ticket) -> Option<&mut Slot<T>> {
+        let place = self.slots.get_mut(ticket.slot as usize)?;
+        (place.generation == ticket.generation && !matches!(place.state, State::Vacant { .. }))
+            .then_some(place)
+    }
+
+    fn vacate(&mut self, ticket: Ticket) -> Option<T> {
+        self.unlink(ticket.slot);
+        let place = &mut self.slots[ticket.slot as usize];
+        place.generation = place.generation.wrapping_add(1);
+        let left = std::mem::replace(&mut place.state, State::Vacant { next: self.free });
+        self.free = ticket.slot;
+        match left {
+            State::Ready(value) => Some(value),
+            State::Waiting { .. } | State::Vacant { .. } => None,
+        }
+    }
+
+    /// Takes a slot out of the queue, if it is in it.
+    fn unlink(&mut self, slot: u32) {
+        let State::Waiting { older, newer, .. } = self.slots[slot as usize].state else { return };
+        self.set_newer(older, newer);
+        self.set_older(newer, older);
+        self.waiting -= 1;
+        if self.newest == slot {
+            self.newest = older;
+        }
+        if self.oldest == slot {
+            self.oldest = newer;
+        }
+    }
+
+    fn set_newer(&mut self, slot: u32, value: u32) {
+        match self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
+            Some(State::Waiting { newer, .. }) => *newer = value,
+            _ => self.oldest = value,
+        }
+    }
+
+    fn set_older(&mut self, slot: u32, value: u32) {
+        if let Some(State::Waiting { older, .. }) = self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
+            *older = value;
+        }
+    }
+}
+
+impl<T> Default for WaitList<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn context() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn taken<T>(poll: Poll<T>) -> Option<T> {
+        match poll {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn what_a_leaver_was_given_comes_back() {
+        let mut list = WaitList::new();
+        let ticket = list.join(Waker::noop().clone());
+        list.hand_over(5).unwrap();
+        assert_eq!(list.leave(ticket), Some(5));
+        assert_eq!(list.leave(ticket), None, "a place is given up once");
+    }
+
+    #[test]
+    fn an_old_ticket_does_not_reach_the_new_holder_of_its_place() {
+        let mut list = WaitList::new();
+        let old = list.join(Waker::noop().clone());
+        assert_eq!(list.leave(old), None);
+        let new = list.join(Waker::noop().clone());
+        list.hand_over(1).unwrap();
+        assert_eq!(taken(list.poll(old, &mut context())), None);
+        assert_eq!(list.leave(old), None);
+        assert_eq!(taken(list.poll(new, &mut context())), Some(1));
+    }
+
+    #[test]
+    fn the_newest_can_be_served_first() {
+        let mut list = WaitList::new();
+        let tickets: Vec<_> = (0..3).map(|_| list.join(Waker::noop().clone())).collect();
+        list.hand_over_newest(9).unwrap();
+        assert_eq!(taken(list.poll(tickets[2], &mut context())), Some(9));
+        list.hand_over(1).unwrap();
+        assert_eq!(taken(list.poll(tickets[0], &mut context())), Some(1));
+        assert_eq!(list.len(), 1);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Join,
+        HandOver,
+        HandOverNewest,
+        Leave(usize),
+        Poll(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::Join),
+            Just(Step::HandOver),
+            Just(Step::HandOverNewest),
+            (0..8_usize).prop_map(Step::Leave),
+            (0..8_usize).prop_map(Step::Poll),
+        ]
+    }
+
+    proptest! {
+        /// The oracle: a queue of tickets and a map of what was handed to whom.
+        #[test]
+        fn behaves_like_a_queue_and_a_map(steps in prop::collection::vec(step(), 0..200)) {
+            let mut list = WaitList::new();
+            let mut queue = std::collections::VecDeque::new();
+            let mut held = std::collections::HashMap::new();
+            let mut tickets = Vec::new();
+            for (value, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Join => {
+                        let ticket = list.join(Waker::noop().clone());
+                        queue.push_back(ticket);
+                        tickets.push(ticket);
+                    }
+                    Step::HandOver | Step::HandOverNewest => {
+                        let newest = matches!(step, Step::HandOverNewest);
+                        let chosen = if newest { queue.pop_back() } else { queue.pop_front() };
+                        let given = if newest { list.hand_over_newest(value) } else { list.hand_over(value) };
+                        prop_assert_eq!(given.is_ok(), chosen.is_some());
+                        chosen.map(|ticket| held.insert(ticket, value));
+                    }
+                    Step::Leave(n) | Step::Poll(n) if !tickets.is_empty() => {
+                        let ticket = tickets[n % tickets.len()];
+                        let expected = held.remove(&ticket);
+                        if matches!(step, Step::Leave(_)) {
+                            queue.retain(|waiting| *waiting != ticket);
+                            prop_assert_eq!(list.leave(ticket), expected);
+                        } else {
+                            prop_assert_eq!(taken(list.poll(ticket, &mut context())), expected);
+                        }
+                    }
+                    Step::Leave(_) | Step::Poll(_) => {}
+                }
+                prop_assert_eq!(list.len(), queue.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! tower layers, management API and live dashboard.

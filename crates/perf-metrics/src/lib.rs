@@ -1,0 +1,1 @@
+//! Numbers that are right, alerts that can be trusted, advice that explains itself.

@@ -1,0 +1,1 @@
+//! Breaker, retry, timeout, bulkhead, rate, adaptive concurrency, hedging, degradation, backup and restore.

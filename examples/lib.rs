@@ -1,0 +1,1 @@
+//! The examples share nothing: each is one file, or one folder, that stands alone.
