@@ -6,8 +6,7 @@
 
 mod allocations;
 mod contest;
-mod zipf;
 
 pub use allocations::{CountingAllocator, allocations_during};
 pub use contest::Contest;
-pub use zipf::Zipf;
+pub use perf_core::Zipf;

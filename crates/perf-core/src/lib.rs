@@ -24,6 +24,7 @@
 //! | [`Backoff`] | delay sequences, capped, jittered, seedable |
 //! | [`Ewma`], [`PeakEwma`], [`CountWindow`], [`TimeWindow`] | estimators that take `now` |
 //! | [`Counter`], [`Gauge`], [`Histogram`] | numbers that many threads write without a lock |
+//! | [`Rng`], [`Zipf`] | seedable randomness and popularity, for jitter, sampling and simulations |
 //! | [`WaitList`] | the fair waiter list that pool and bulkhead share |
 //! | [`Component`], [`Sink`], [`Registry`], [`Health`] | how numbers and health are read |
 //! | [`Name`], [`Secret`], [`InvalidConfig`], [`duration`] | the words of configuration |
@@ -56,6 +57,7 @@ mod secret;
 mod sync;
 mod waiters;
 mod window;
+mod zipf;
 
 pub use backoff::{Backoff, Delays, Jitter};
 pub use component::{
@@ -74,3 +76,4 @@ pub use secret::Secret;
 pub use time::Deadline;
 pub use waiters::{Ticket, WaitList};
 pub use window::{CountWindow, Tally, TimeWindow};
+pub use zipf::Zipf;

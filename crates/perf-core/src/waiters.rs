@@ -9,6 +9,15 @@ pub struct Ticket {
     generation: u32,
 }
 
+impl Ticket {
+    /// The number of its place, an index for what an owner keeps beside the list: places are reused, so the largest
+    /// number ever seen is below the largest number of waiters at one time.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// Waiters in order of arrival, to whom a `T` is handed directly: a newcomer can never take what a waiter was given.
 ///
 /// It is plain data: no lock, no clock, no task. The owner keeps it behind its mutex and wakes wakers *after* unlocking.
@@ -112,6 +121,24 @@ impl<T> WaitList<T> {
     /// The value itself, when nobody waits.
     pub fn hand_over_newest(&mut self, value: T) -> Result<Waker, T> {
         self.give(self.newest, value)
+    }
+
+    /// Gives `value` to one particular waiter, wherever it stands in the queue: its time is up, or its call is refused.
+    ///
+    /// # Errors
+    /// The value itself, when that waiter was given something before or has left.
+    pub fn hand_to(&mut self, ticket: Ticket, value: T) -> Result<Waker, T> {
+        match self.place(ticket) {
+            Some(Slot { state: State::Waiting { .. }, .. }) => self.give(ticket.slot, value),
+            _ => Err(value),
+        }
+    }
+
+    /// The waiter at the head of the queue.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Ticket> {
+        let place = self.slots.get(self.oldest as usize)?;
+        Some(Ticket { slot: self.oldest, generation: place.generation })
     }
 
     /// Gives up a place. Returns what the waiter had been given but not taken: it belongs to the next waiter.
@@ -243,6 +270,21 @@ mod tests {
         list.hand_over(1).unwrap();
         assert_eq!(taken(list.poll(tickets[0], &mut context())), Some(1));
         assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn one_particular_waiter_can_be_served_once() {
+        let mut list = WaitList::new();
+        assert_eq!(list.oldest(), None);
+        let tickets: Vec<_> = (0..3).map(|_| list.join(Waker::noop().clone())).collect();
+        assert_eq!(tickets.iter().map(|t| t.place()).collect::<Vec<_>>(), [0, 1, 2]);
+        list.hand_to(tickets[1], 7).unwrap();
+        assert_eq!(list.hand_to(tickets[1], 8).unwrap_err(), 8, "it was given something before");
+        assert_eq!((list.len(), list.oldest()), (2, Some(tickets[0])));
+        assert_eq!(taken(list.poll(tickets[1], &mut context())), Some(7));
+        assert_eq!(list.leave(tickets[0]), None);
+        assert_eq!(list.hand_to(tickets[0], 9).unwrap_err(), 9, "it has left");
+        assert_eq!(list.oldest(), Some(tickets[2]));
     }
 
     #[derive(Clone, Debug)]

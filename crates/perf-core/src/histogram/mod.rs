@@ -86,22 +86,27 @@ impl Histogram {
     /// by construction the sum of the buckets.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let mut buckets = std::collections::BTreeMap::new();
+        let mut snapshot = HistogramSnapshot::default();
+        self.read_into(&mut snapshot);
+        snapshot
+    }
+
+    /// The same as [`snapshot`](Self::snapshot) into a snapshot that is reused: once it has grown to the size of the
+    /// distribution, reading allocates nothing.
+    pub fn read_into(&self, snapshot: &mut HistogramSnapshot) {
+        snapshot.schema = bucket::SCHEMA as i8;
+        snapshot.buckets.clear();
         for (page, cells) in self.pages.iter().enumerate() {
             let Some(cells) = cells.get() else { continue };
             for (slot, cell) in cells.iter().enumerate() {
                 let count = cell.load(Ordering::Relaxed);
                 if count > 0 {
-                    buckets.insert(bucket::index_at(page, slot), count);
+                    snapshot.buckets.push((bucket::index_at(page, slot), count));
                 }
             }
         }
-        HistogramSnapshot {
-            schema: bucket::SCHEMA as i8,
-            zeros: self.zeros.load(Ordering::Relaxed),
-            sum: f64::from_bits(self.sum_bits.load(Ordering::Relaxed)),
-            buckets,
-        }
+        snapshot.zeros = self.zeros.load(Ordering::Relaxed);
+        snapshot.sum = f64::from_bits(self.sum_bits.load(Ordering::Relaxed));
     }
 
     #[inline]

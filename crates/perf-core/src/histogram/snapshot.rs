@@ -1,5 +1,4 @@
 use super::bucket;
-use std::collections::BTreeMap;
 
 /// A quantile together with how much it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,16 +31,27 @@ pub struct HistogramSnapshot {
     pub(super) schema: i8,
     pub(super) zeros: u64,
     pub(super) sum: f64,
-    pub(super) buckets: BTreeMap<i32, u64>,
+    /// Not empty, in rising order of their indices.
+    pub(super) buckets: Vec<(i32, u64)>,
 }
 
 impl Default for HistogramSnapshot {
     fn default() -> Self {
-        Self { schema: bucket::SCHEMA as i8, zeros: 0, sum: 0.0, buckets: BTreeMap::new() }
+        Self { schema: bucket::SCHEMA as i8, zeros: 0, sum: 0.0, buckets: Vec::new() }
     }
 }
 
 impl HistogramSnapshot {
+    /// A distribution from its parts, such as those another machine sent. Buckets of one index are added up; order does
+    /// not matter. The schema is held within Prometheus' range of −4 to 8.
+    #[must_use]
+    pub fn from_parts(schema: i8, zeros: u64, sum: f64, buckets: &[(i32, u64)]) -> Self {
+        let mut buckets: Vec<(i32, u64)> = buckets.iter().copied().filter(|(_, count)| *count > 0).collect();
+        buckets.sort_by_key(|(index, _)| *index);
+        sum_neighbours(&mut buckets);
+        Self { schema: schema.clamp(-4, 8), zeros, sum, buckets }
+    }
+
     /// The schema: each bucket is `2^(2^−schema)` times as wide as the one below it.
     #[must_use]
     pub const fn schema(&self) -> i8 {
@@ -58,7 +68,7 @@ impl HistogramSnapshot {
     /// How many values were recorded. It always equals the sum of all buckets.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.zeros + self.buckets.values().sum::<u64>()
+        self.zeros + self.buckets.iter().map(|(_, count)| count).sum::<u64>()
     }
 
     /// The sum of the values recorded.
@@ -82,7 +92,7 @@ impl HistogramSnapshot {
 
     /// The buckets that are not empty, as (index, count) in rising order. Bucket *i* covers `(γ^(i−1), γ^i]`.
     pub fn buckets(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
-        self.buckets.iter().map(|(index, count)| (*index, *count))
+        self.buckets.iter().copied()
     }
 
     /// The upper bound of a bucket.
@@ -133,26 +143,27 @@ impl HistogramSnapshot {
     /// Adds the counts of `other`. When the schemas differ, the finer one is thinned first, so merging is commutative
     /// and associative and no count is lost.
     pub fn merge(&mut self, other: &Self) {
-        let schema = self.schema.min(other.schema);
-        self.downscale(schema);
-        let mut thinned = other.clone();
-        thinned.downscale(schema);
-        self.zeros += thinned.zeros;
-        self.sum += thinned.sum;
-        for (index, count) in thinned.buckets {
-            *self.buckets.entry(index).or_default() += count;
+        self.downscale(other.schema);
+        self.zeros += other.zeros;
+        self.sum += other.sum;
+        if other.schema == self.schema {
+            self.buckets = combined(&self.buckets, &other.buckets);
+        } else {
+            let mut thinned = other.clone();
+            thinned.downscale(self.schema);
+            self.buckets = combined(&self.buckets, &thinned.buckets);
         }
     }
 
     /// Lowers the schema, halving the number of buckets per step and doubling the relative error. A higher schema than
-    /// the present one changes nothing.
+    /// the present one changes nothing. Allocates nothing.
     pub fn downscale(&mut self, schema: i8) {
         while self.schema > schema {
-            let mut halved = BTreeMap::new();
-            for (index, count) in &self.buckets {
-                *halved.entry(bucket::halved(*index)).or_default() += count;
+            for bucket in &mut self.buckets {
+                bucket.0 = bucket::halved(bucket.0);
             }
-            self.buckets = halved;
+            // Halving keeps the order, so buckets that became one are neighbours.
+            sum_neighbours(&mut self.buckets);
             self.schema -= 1;
         }
     }
@@ -172,19 +183,52 @@ impl HistogramSnapshot {
         let (mut now, mut before) = (self.clone(), earlier.clone());
         now.downscale(schema);
         before.downscale(schema);
-        let restarted = now.zeros < before.zeros
-            || before.buckets.iter().any(|(index, count)| now.buckets.get(index).is_none_or(|n| n < count));
+        let restarted =
+            now.zeros < before.zeros || before.buckets.iter().any(|(i, count)| now.at(*i) < *count);
         if restarted {
             return now;
         }
         now.zeros -= before.zeros;
         now.sum -= before.sum;
-        for (index, count) in before.buckets {
-            if let Some(n) = now.buckets.get_mut(&index) {
-                *n -= count;
-            }
+        for bucket in &mut now.buckets {
+            bucket.1 -= before.at(bucket.0);
         }
-        now.buckets.retain(|_, count| *count > 0);
+        now.buckets.retain(|(_, count)| *count > 0);
         now
+    }
+
+    /// The count in bucket `index`.
+    fn at(&self, index: i32) -> u64 {
+        self.buckets.binary_search_by_key(&index, |(i, _)| *i).map_or(0, |position| self.buckets[position].1)
+    }
+}
+
+/// Makes neighbours of one index into one bucket.
+fn sum_neighbours(buckets: &mut Vec<(i32, u64)>) {
+    buckets.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        if same {
+            kept.1 += next.1;
+        }
+        same
+    });
+}
+
+/// Two rising lists of buckets added up.
+fn combined(a: &[(i32, u64)], b: &[(i32, u64)]) -> Vec<(i32, u64)> {
+    let mut sum = Vec::with_capacity(a.len().max(b.len()));
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    loop {
+        match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x.0 == y.0 => {
+                sum.push((x.0, x.1 + y.1));
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) if x.0 < y.0 => sum.extend(a.next()),
+            (Some(_), None) => sum.extend(a.next()),
+            (_, Some(_)) => sum.extend(b.next()),
+            (None, None) => return sum,
+        }
     }
 }
