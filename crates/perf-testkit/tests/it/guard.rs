@@ -1,0 +1,58 @@
+//! What happens to servers when the test goes wrong.
+
+use crate::{gone, in_time};
+use perf_testkit::{PostgresServer, RedisServer};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+/// Set in the copy of this test program that is going to be killed.
+const VICTIM: &str = "PERF_TESTKIT_VICTIM";
+
+#[tokio::test]
+async fn a_server_goes_when_its_test_panics() {
+    let (send, receive) = std::sync::mpsc::channel();
+    let test = tokio::spawn(async move {
+        let server = RedisServer::start().await.unwrap();
+        send.send((server.process_id().unwrap(), server.directory().to_owned())).unwrap();
+        panic!("the test fails");
+    });
+    assert!(test.await.unwrap_err().is_panic());
+    let (pid, directory) = receive.recv().unwrap();
+    gone(pid, &directory).await;
+}
+
+/// Run by the next test in a process of its own: starts two servers, pauses one, says where they are, and waits to be
+/// killed. By itself it has nothing to do.
+#[tokio::test]
+async fn victim() {
+    if std::env::var_os(VICTIM).is_none() {
+        return;
+    }
+    let postgres = PostgresServer::start().await.unwrap();
+    let redis = RedisServer::start().await.unwrap();
+    postgres.pause().await.unwrap();
+    println!("\nserver {} {}", postgres.process_id().unwrap(), postgres.directory().display());
+    println!("server {} {}", redis.process_id().unwrap(), redis.directory().display());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn servers_go_when_their_test_process_is_killed_even_while_paused() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "guard::victim", "--nocapture"]).env(VICTIM, "1");
+    let mut victim = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let mut servers = Vec::new();
+    while servers.len() < 2 {
+        let line = in_time(lines.next_line()).await.unwrap().expect("the victim says where its servers are");
+        if let Some((pid, directory)) = line.strip_prefix("server ").and_then(|rest| rest.split_once(' ')) {
+            servers.push((pid.parse::<u32>().unwrap(), std::path::PathBuf::from(directory)));
+        }
+    }
+    assert!(servers.iter().all(|(_, directory)| directory.exists()));
+    victim.kill().await.unwrap();
+    for (pid, directory) in servers {
+        gone(pid, &directory).await;
+    }
+}
