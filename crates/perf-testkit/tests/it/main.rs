@@ -1,4 +1,9 @@
 //! Behaviour of the testkit itself, against the real servers.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a helper of a test fails the test by panicking"
+)]
 
 mod guard;
 mod mariadb;
