@@ -1,1 +1,63 @@
 //! Numbers that are right, alerts that can be trusted, advice that explains itself.
+//!
+//! ```
+//! use perf_metrics::{Format, Metrics};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let metrics = Metrics::builder().namespace("shop").label("env", "prod").build()?;
+//! let requests = metrics.counter("requests", "Requests served").family(["route", "status"])?;
+//! let queries = metrics.timer("db_query", "Time spent in queries").get()?;
+//!
+//! requests.with(["/orders", "2xx"]).increment();
+//! queries.record(std::time::Duration::from_millis(3));
+//!
+//! let mut page = Vec::new();
+//! metrics.render(Format::negotiate(None), &mut page);
+//! let page = String::from_utf8(page)?;
+//! assert!(page.contains(r#"shop_requests_total{env="prod",route="/orders",status="2xx"} 1"#));
+//! assert!(page.contains(r#"shop_db_query_seconds_count{env="prod"} 1"#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The parts
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Metrics`] | the numbers of all components, the host's own and the process', on one page |
+//! | [`Counter`], [`Gauge`], [`Histogram`], [`Timer`], [`Family`] | the host's own instruments |
+//! | [`Format`] | how the page is written, and which one a scraper asked for |
+//! | [`View`] | the same numbers as a tree |
+//! | [`HealthChecks`] | checks that run in the background, and the host's life cycle |
+//!
+//! # Features
+//!
+//! | feature | what it adds | cost |
+//! |---|---|---|
+//! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
+
+mod config;
+mod error;
+mod format;
+mod health;
+mod instruments;
+mod metrics;
+mod names;
+mod own;
+mod page;
+mod process;
+mod rejections;
+mod view;
+
+pub use config::{DEFAULT_SERIES_LIMIT, MAX_LABELS, MetricsConfig};
+pub use error::{RegisterError, Shape};
+pub use format::Format;
+pub use health::{
+    Check, CheckReport, Criticality, DEFAULT_FAILURES, DEFAULT_INTERVAL, DEFAULT_SUCCESSES, DEFAULT_TIMEOUT,
+    HealthCheck, HealthChecks, HealthChecksBuilder, InvalidCheck, LIVENESS, Lifecycle, READINESS, Report,
+};
+pub use instruments::{
+    Counter, Family, Gauge, Histogram, Instrument, NotAnIncrease, OVERFLOW, Series, Timer, Timing,
+};
+pub use metrics::{Metrics, MetricsBuilder};
+pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};

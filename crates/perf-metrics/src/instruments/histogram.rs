@@ -1,0 +1,121 @@
+use super::sealed::Sealed;
+use crate::page::{Family, Page};
+use crate::rejections::Rejections;
+use perf_core::time::{self, Instant};
+use perf_core::{HistogramSnapshot, Kind};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A distribution: quantiles within 1.083 %, exact Prometheus buckets, no lock.
+///
+/// Values that are negative or not finite enter neither count nor sum; they are counted by
+/// [`perf_core::Histogram::refused`].
+///
+/// ```
+/// let metrics = perf_metrics::Metrics::builder().build().unwrap();
+/// let sizes = metrics.histogram("reply", "Size of replies").unit(perf_core::Unit::Bytes).get().unwrap();
+/// sizes.record(4096.0);
+/// assert_eq!(sizes.snapshot().count(), 1);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Histogram(Arc<perf_core::Histogram>);
+
+impl Histogram {
+    /// Records a value in the unit of the metric.
+    #[inline]
+    pub fn record(&self, value: f64) {
+        self.0.record(value);
+    }
+
+    /// The distribution at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        self.0.snapshot()
+    }
+}
+
+impl Sealed for Histogram {
+    const KIND: Kind = Kind::Histogram;
+
+    fn create(_: &Arc<Rejections>) -> Self {
+        Self(Arc::default())
+    }
+
+    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
+        page.push_histogram(family, labels, &self.0);
+    }
+}
+
+/// A distribution of times, in seconds.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let metrics = perf_metrics::Metrics::builder().build().unwrap();
+/// let queries = metrics.timer("db_query", "Time spent in queries").get().unwrap();
+/// let answer = queries.time(async { 42 }).await;
+/// assert_eq!((answer, queries.snapshot().count()), (42, 1));
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct Timer(Histogram);
+
+impl Timer {
+    /// Records a time.
+    #[inline]
+    pub fn record(&self, time: Duration) {
+        self.0.record(time.as_secs_f64());
+    }
+
+    /// Records the time since something was *meant* to start, which is what its user waited, even when it started late:
+    /// the remedy against coordinated omission.
+    pub fn record_from(&self, intended_start: Instant) {
+        self.record(time::now().saturating_duration_since(intended_start));
+    }
+
+    /// Times from now until the returned guard is dropped.
+    pub fn start(&self) -> Timing {
+        Timing { timer: self.clone(), started: time::now() }
+    }
+
+    /// Runs `work` and records how long it took.
+    ///
+    /// # Cancel safety
+    /// As cancel safe as `work`. When this future is dropped half-way, the time until then is recorded.
+    pub async fn time<F: Future>(&self, work: F) -> F::Output {
+        let _timing = self.start();
+        work.await
+    }
+
+    /// The distribution at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        self.0.snapshot()
+    }
+}
+
+impl Sealed for Timer {
+    const KIND: Kind = Kind::Histogram;
+
+    fn create(rejections: &Arc<Rejections>) -> Self {
+        Self(Histogram::create(rejections))
+    }
+
+    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
+        self.0.read(family, labels, page);
+    }
+}
+
+/// Records the time since its creation when it is dropped.
+#[must_use = "dropping the guard records the time"]
+#[derive(Debug)]
+pub struct Timing {
+    timer: Timer,
+    started: Instant,
+}
+
+impl Drop for Timing {
+    fn drop(&mut self) {
+        self.timer.record_from(self.started);
+    }
+}

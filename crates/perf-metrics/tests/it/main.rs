@@ -1,0 +1,6 @@
+//! The behaviour of perf-metrics, one module per part.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+mod health;
+mod page;
