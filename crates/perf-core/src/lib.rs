@@ -54,6 +54,7 @@ mod outcome;
 mod rejected;
 mod rng;
 mod secret;
+mod slots;
 mod sync;
 mod waiters;
 mod window;

@@ -4,8 +4,6 @@
 //! so the exponent bits of the value give the octave, and a search among the octave's bounds gives the bucket: exact, and
 //! without a logarithm.
 
-use std::sync::OnceLock;
-
 /// The schema of live histograms: 32 buckets per octave, relative error at most 1.083 %.
 pub(super) const SCHEMA: u8 = 5;
 
@@ -16,29 +14,88 @@ pub(super) const PER_OCTAVE: usize = 1 << SCHEMA;
 pub(super) const LOWEST_OCTAVE: i32 = -128;
 
 /// How many octaves there are.
-pub(super) const OCTAVES: usize = 256;
+pub(super) const OCTAVES: usize = GROUPS * PER_GROUP;
+
+/// Octaves are kept in groups, so that an empty histogram is small: latencies usually touch two groups.
+pub(super) const GROUPS: usize = 16;
+
+/// Octaves in a group.
+pub(super) const PER_GROUP: usize = 16;
 
 /// Values at or below this are counted in the zero bucket.
 pub(super) const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
-/// Upper bounds of the buckets of one octave as mantissas: `2^(k/32)` for k in 1..=32, over (1, 2].
-fn mantissas() -> &'static [f64; PER_OCTAVE] {
-    static BOUNDS: OnceLock<[f64; PER_OCTAVE]> = OnceLock::new();
-    BOUNDS.get_or_init(|| std::array::from_fn(|k| ((k + 1) as f64 / PER_OCTAVE as f64).exp2()))
-}
+/// Bits of a number's fraction.
+const FRACTION_BITS: u32 = 52;
+
+/// The fraction bits of `2^(k/32)` for k in 0..32, correctly rounded, and an end no fraction reaches.
+const BOUNDS: [u64; PER_OCTAVE + 1] = [
+    0x0000_0000_0000_0000,
+    0x0000_59B0_D315_8574,
+    0x0000_B558_6CF9_890F,
+    0x0001_1301_D012_5B51,
+    0x0001_72B8_3C7D_517B,
+    0x0001_D487_3168_B9AA,
+    0x0002_387A_6E75_6238,
+    0x0002_9E9D_F51F_DEE1,
+    0x0003_06FE_0A31_B715,
+    0x0003_71A7_373A_A9CB,
+    0x0003_DEA6_4C12_3422,
+    0x0004_4E08_6061_892D,
+    0x0004_BFDA_D536_2A27,
+    0x0005_342B_569D_4F82,
+    0x0005_AB07_DD48_5429,
+    0x0006_247E_B03A_5585,
+    0x0006_A09E_667F_3BCD,
+    0x0007_1F75_E8EC_5F74,
+    0x0007_A114_73EB_0187,
+    0x0008_2589_994C_CE13,
+    0x0008_ACE5_422A_A0DB,
+    0x0009_3737_B0CD_C5E5,
+    0x0009_C491_82A3_F090,
+    0x000A_5503_B23E_255D,
+    0x000A_E89F_995A_D3AD,
+    0x000B_7F76_F2FB_5E47,
+    0x000C_199B_DD85_529C,
+    0x000C_B720_DCEF_9069,
+    0x000D_5818_DCFB_A487,
+    0x000D_FC97_337B_9B5F,
+    0x000E_A4AF_A2A4_90DA,
+    0x000F_5076_5B6E_4540,
+    u64::MAX,
+];
+
+/// The upper bits of a fraction choose one of 64 equal slices. A slice is narrower than the narrowest bucket, so at most
+/// one bound lies within it, and one comparison settles the bucket.
+const SLICE_BITS: u32 = 6;
+
+/// How many bounds lie below the start of each slice.
+const BELOW_SLICE: [u8; 1 << SLICE_BITS] = {
+    let mut below = [0; 1 << SLICE_BITS];
+    let mut slice = 0;
+    while slice < below.len() {
+        let start = (slice as u64) << (FRACTION_BITS - SLICE_BITS);
+        let mut bound = 0;
+        while BOUNDS[bound] < start {
+            bound += 1;
+        }
+        below[slice] = bound as u8;
+        slice += 1;
+    }
+    below
+};
 
 /// The bucket index of a finite value above [`ZERO_THRESHOLD`]; values beyond the top octave count in the top bucket.
 #[inline]
 pub(super) fn index_of(value: f64) -> i32 {
     let bits = value.to_bits();
-    let exponent = ((bits >> 52) & 0x7FF) as i32 - 1023;
-    let mantissa = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF) | 0x3FF0_0000_0000_0000);
-    let step = PER_OCTAVE as i32;
-    // A power of two is the closing bound of the octave below it.
-    let within =
-        if mantissa == 1.0 { -1 } else { mantissas().partition_point(|bound| *bound < mantissa) as i32 };
-    let index = exponent * step + within + 1;
-    index.min((LOWEST_OCTAVE + OCTAVES as i32) * step)
+    let exponent = (bits >> FRACTION_BITS) as i32 - 1023;
+    let fraction = bits & ((1 << FRACTION_BITS) - 1);
+    let below = usize::from(BELOW_SLICE[(fraction >> (FRACTION_BITS - SLICE_BITS)) as usize]);
+    // The bounds of the octave that are below the value; a power of two has none and closes the octave before.
+    let within = below as i32 + i32::from(BOUNDS[below] < fraction);
+    let index = exponent * PER_OCTAVE as i32 + within;
+    index.min((LOWEST_OCTAVE + OCTAVES as i32) * PER_OCTAVE as i32)
 }
 
 /// Where a bucket index is stored: its octave's page and the slot in it.
@@ -74,6 +131,18 @@ mod tests {
             let index = index_of(f64::from(exponent).exp2());
             assert_eq!(index, exponent * PER_OCTAVE as i32);
             assert_eq!(upper_bound(index, 5), f64::from(exponent).exp2());
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_an_octave_are_the_roots_of_two() {
+        for (k, bound) in BOUNDS[..PER_OCTAVE].iter().enumerate() {
+            let root = (k as f64 / PER_OCTAVE as f64).exp2();
+            let written = f64::from_bits(bound | 1.0_f64.to_bits());
+            assert!((root - written).abs() <= f64::EPSILON, "{k}");
+            // Each bound belongs to the bucket it closes, the next number to the one above.
+            assert_eq!(index_of(written), k as i32);
+            assert_eq!(index_of(f64::from_bits(written.to_bits() + 1)), k as i32 + 1);
         }
     }
 
