@@ -1,1 +1,85 @@
-//! Breaker, retry, timeout, bulkhead, rate, adaptive concurrency, hedging, degradation, backup and restore.
+//! Policies that keep a service up when what it calls is slow, failing or overloaded: they know which call they judge,
+//! never multiply load, and cost next to nothing.
+//!
+//! ```
+//! use perf_core::CallError;
+//! use perf_resilience::{Call, Pipeline};
+//! use std::io;
+//!
+//! async fn load_user(id: u64) -> io::Result<String> {
+//!     Ok(format!("user {id}"))
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! // Deadline, bounded concurrency, two attempts within a budget, breaker, attempt timeout.
+//! let database = Pipeline::database("users-db")?.build()?;
+//!
+//! // Reading may be done twice. The error type is the caller's; it only has to be `From<Rejected>`.
+//! let user: Result<String, CallError<io::Error>> = database
+//!     .run_with(Call::new().idempotent(true), |_attempt| async {
+//!         load_user(7).await.map_err(CallError::Failed)
+//!     })
+//!     .await;
+//! assert_eq!(user.unwrap(), "user 7");
+//!
+//! // A write is not, and is never tried again on its own.
+//! let written = database.run(|_| async { Ok::<_, CallError<io::Error>>(1) }).await;
+//! assert_eq!(written.unwrap(), 1);
+//! assert_eq!(database.stats().succeeded, 2);
+//! # Ok::<(), perf_core::InvalidConfig>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # The parts
+//!
+//! | part | what it is for |
+//! |---|---|
+//! | [`Pipeline`] | several policies in the one order that works; presets for databases, HTTP services and caches |
+//! | [`Breaker`] | stops calling what fails, and finds out when it is back |
+//! | [`Retry`], [`Budget`] | tries again when it helps, is safe and is paid for |
+//! | [`Timeout`], [`with_deadline`], [`current_deadline`] | gives up in time, all the way down |
+//! | [`Bulkhead`] | bounds how many run and how many wait |
+//! | [`Gate`], [`Pass`], [`Now`] | what every policy that may refuse has in common |
+//! | [`Judge`], [`Verdict`], [`ByOutcome`] | what a result means |
+//! | [`ResilienceExt`] | policies as methods on futures |
+//!
+//! Every policy can be used in three ways on the same object: `run` a future through it, `enter` it by hand, or put it
+//! into a [`Pipeline`].
+//!
+//! # Features
+//!
+//! | feature | what it adds | cost |
+//! |---|---|---|
+//! | `serde` | configuration from TOML or the environment | the `serde` crate |
+//!
+//! # What it is not
+//!
+//! It knows no HTTP, no cache and no pool. It spawns nothing, and starts no timer for work that never waits.
+
+pub mod breaker;
+pub mod bulkhead;
+pub mod pipeline;
+pub mod retry;
+pub mod timeout;
+
+mod event;
+mod ext;
+mod gate;
+mod judge;
+mod race;
+mod scope;
+mod signal;
+mod stats;
+mod sync;
+
+pub use breaker::{Breaker, BreakerBuilder, BreakerConfig, BreakerEvent, BreakerState, BreakerStats};
+pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadStats, Permit, Priority};
+pub use ext::ResilienceExt;
+pub use gate::{Gate, Leaving, Now, Pass, Token};
+pub use judge::{Again, ByOutcome, Judge, JudgeFn, Verdict, judge_with};
+pub use pipeline::{Attempt, Call, Pipeline, PipelineBuilder, PipelineConfig, PipelineStats};
+pub use retry::{
+    Budget, BudgetBuilder, BudgetConfig, BudgetStats, Retry, RetryBuilder, RetryConfig, RetryStats,
+};
+pub use scope::{Scoped, current_deadline, with_deadline};
+pub use timeout::{Timeout, TimeoutConfig, TimeoutStats};

@@ -1,0 +1,223 @@
+//! Several policies round one call, in the one order that works.
+//!
+//! Outer to inner: *deadline → gates → bulkhead → retry → [per attempt: breaker → gates → timeout]*.
+//!
+//! | why there |
+//! |---|
+//! | the deadline spans everything, waiting and all attempts included |
+//! | gates and bulkhead are outside retry, so that a retry does not queue again |
+//! | the breaker is inside retry, so that it sees every attempt, and its refusal ends the series |
+//! | the attempt's timeout is innermost, so that a timed-out attempt is a failure to the breaker and can be retried |
+//!
+//! A budget of 10 % and a bound of 64 calls in flight are there by default: without both, a short slowdown of a
+//! dependency under retries becomes a permanent outage.
+
+mod attempt;
+mod builder;
+mod config;
+mod course;
+mod presets;
+mod stats;
+
+pub use attempt::{Attempt, Call};
+pub use builder::PipelineBuilder;
+pub use config::PipelineConfig;
+pub(crate) use course::Course;
+pub use stats::PipelineStats;
+
+use crate::breaker::Breaker;
+use crate::bulkhead::Bulkhead;
+use crate::gate::Gate;
+use crate::judge::{ByOutcome, Judge};
+use crate::retry::Retry;
+use perf_core::time::Duration;
+use perf_core::{Component, ComponentId, Desc, Health, Name, Rejected, Sink, Unit};
+use stats::Counters;
+use std::sync::Arc;
+
+/// A call's policies, ready to run it. Cheap to clone; clones are the same pipeline.
+///
+/// ```
+/// use perf_core::CallError;
+/// use perf_resilience::{Breaker, Call, Pipeline, Retry};
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// let breaker = Breaker::builder("rates").build()?;
+/// let guard = Pipeline::builder("rates")
+///     .deadline(Duration::from_secs(2))
+///     .retry(Retry::builder("rates").max_attempts(3))
+///     .breaker(&breaker)
+///     .attempt_timeout(Duration::from_millis(300))
+///     .build()?;
+///
+/// let answer = guard
+///     .run_with(Call::new().idempotent(true), |attempt| async move {
+///         if attempt.number == 1 { Err(CallError::Failed("reset")) } else { Ok(1.09) }
+///     })
+///     .await;
+/// assert_eq!(answer, Ok(1.09));
+/// assert_eq!(breaker.stats().failures, 1);
+/// # Ok::<(), perf_core::InvalidConfig>(())
+/// # }).unwrap();
+/// ```
+pub struct Pipeline<J = ByOutcome>(Arc<Inner<J>>);
+
+struct Inner<J> {
+    name: Name,
+    deadline: Option<Duration>,
+    gates: Box<[Arc<dyn Gate>]>,
+    bulkhead: Option<Bulkhead>,
+    retry: Option<Retry>,
+    idempotent: bool,
+    breaker: Option<Breaker>,
+    per_attempt: Box<[Arc<dyn Gate>]>,
+    attempt_timeout: Option<Duration>,
+    counters: Counters,
+    judge: J,
+}
+
+impl Pipeline<ByOutcome> {
+    /// A pipeline to be named and configured.
+    pub fn builder(name: impl Into<Name>) -> PipelineBuilder<ByOutcome> {
+        PipelineBuilder::new(name.into())
+    }
+}
+
+impl<J> Pipeline<J> {
+    /// Runs the operation through all stages. It is given the [`Attempt`], and is called once for each.
+    ///
+    /// # Errors
+    /// The last real error of the operation, or the refusal if it was never made.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the attempt under way and gives every permit back.
+    pub async fn run<T, E, Op, Fut>(&self, operation: Op) -> Result<T, E>
+    where
+        E: From<Rejected>,
+        J: Judge<T, E>,
+        Op: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.course().run(Call::new(), &self.0.judge, operation).await
+    }
+
+    /// As [`Pipeline::run`], for a call with something special about it.
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    ///
+    /// # Cancel safety
+    /// As [`Pipeline::run`].
+    pub async fn run_with<T, E, Op, Fut>(&self, call: Call, operation: Op) -> Result<T, E>
+    where
+        E: From<Rejected>,
+        J: Judge<T, E>,
+        Op: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.course().run(call, &self.0.judge, operation).await
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// Its breaker, if it has one.
+    #[must_use]
+    pub fn breaker(&self) -> Option<&Breaker> {
+        self.0.breaker.as_ref()
+    }
+
+    /// Its bound on concurrency, if it has one.
+    #[must_use]
+    pub fn bulkhead(&self) -> Option<&Bulkhead> {
+        self.0.bulkhead.as_ref()
+    }
+
+    /// Its retry policy, if it has one.
+    #[must_use]
+    pub fn retry(&self) -> Option<&Retry> {
+        self.0.retry.as_ref()
+    }
+
+    /// The totals so far.
+    #[must_use]
+    pub fn stats(&self) -> PipelineStats {
+        self.0.counters.read()
+    }
+
+    /// The pipeline and the policies it is made of, to be registered one by one.
+    #[must_use]
+    pub fn components(&self) -> Vec<Arc<dyn Component>>
+    where
+        J: Send + Sync + 'static,
+    {
+        let mut components: Vec<Arc<dyn Component>> = vec![Arc::new(self.clone())];
+        if let Some(bulkhead) = &self.0.bulkhead {
+            components.push(Arc::new(bulkhead.clone()));
+        }
+        if let Some(retry) = &self.0.retry {
+            components.push(Arc::new(retry.clone()));
+            components.push(Arc::new(retry.budget().clone()));
+        }
+        if let Some(breaker) = &self.0.breaker {
+            components.push(Arc::new(breaker.clone()));
+        }
+        components
+    }
+
+    fn course(&self) -> Course<'_> {
+        let inner = &*self.0;
+        Course {
+            name: &inner.name,
+            deadline: inner.deadline,
+            gates: &inner.gates,
+            bulkhead: inner.bulkhead.as_ref().map(Bulkhead::shared),
+            retry: inner.retry.as_ref(),
+            idempotent: inner.idempotent,
+            per_attempt: &inner.per_attempt,
+            attempt_timeout: inner.attempt_timeout,
+            counters: Some(&inner.counters),
+        }
+    }
+}
+
+impl<J> Clone for Pipeline<J> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<J> std::fmt::Debug for Pipeline<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+const CALLS: Desc =
+    Desc::counter("perf_resilience_pipeline_calls_total", "Calls, by how they ended", Unit::Count);
+
+impl<J: Send + Sync> Component for Pipeline<J> {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("pipeline", self.0.name.clone())
+    }
+
+    fn collect(&self, sink: &mut dyn Sink) {
+        let stats = self.stats();
+        for (outcome, total) in [
+            ("success", stats.succeeded),
+            ("failure", stats.failed),
+            ("refused", stats.refused),
+            ("cancelled", stats.cancelled),
+        ] {
+            sink.counter(&CALLS, &[("outcome", outcome)], total);
+        }
+    }
+
+    fn health(&self) -> Health {
+        self.0.breaker.as_ref().map_or_else(Health::up, Component::health)
+    }
+}
