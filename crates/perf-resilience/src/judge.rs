@@ -65,8 +65,15 @@ pub trait Judge<T: ?Sized, E: ?Sized>: Send + Sync {
 }
 
 /// A judge that knows no more than the outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByOutcome<C = AnyError>(pub C);
+
+impl Default for ByOutcome {
+    /// Every error is a failure.
+    fn default() -> Self {
+        Self(AnyError)
+    }
+}
 
 impl<T: ?Sized, E: ?Sized, C: Classify<T, E>> Judge<T, E> for ByOutcome<C> {
     fn judge(&self, result: Result<&T, &E>) -> Verdict {
