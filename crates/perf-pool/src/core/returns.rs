@@ -1,0 +1,245 @@
+//! Connections that come back: from users, and from the jobs of the maintenance task.
+
+use super::{Core, Entry, Grant, Job, Refusal, Why, average};
+use crate::error::Cause;
+use crate::event::PoolEvent;
+use crate::manager::Condition;
+use perf_core::time::{Duration, Instant};
+
+/// How a job on a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    Bad,
+}
+
+/// How an attempt to connect ended.
+#[derive(Debug)]
+pub(crate) enum Attempt<C> {
+    Connected(C),
+    Failed {
+        cause: Cause,
+        permanent: bool,
+    },
+    Panicked,
+    /// The task was stopped with its runtime.
+    Abandoned,
+}
+
+impl<C> Core<C> {
+    /// A lease comes back. Returns how long it was held.
+    pub(crate) fn give_back(
+        &mut self,
+        mut entry: Box<Entry<C>>,
+        condition: Condition,
+        now: Instant,
+    ) -> Duration {
+        let held = self.end_hold(&entry).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.hold_time = average(self.hold_time, held, 3);
+        entry.idle_since = now;
+        match condition {
+            Condition::Clean => self.settle(entry, now),
+            Condition::Dirty => match self.unwanted(&entry, now) {
+                Some(why) => self.retire(entry, why),
+                None => {
+                    self.counts.resetting += 1;
+                    self.push_job(Job::Reset(entry));
+                }
+            },
+            Condition::Broken => {
+                self.suspect(now);
+                self.scrap(entry, Why::Broken);
+            }
+        }
+        if !self.queue.is_empty() {
+            self.pump(now);
+        }
+        held
+    }
+
+    /// A lease is taken out of the pool for good.
+    pub(crate) fn detach(&mut self, entry: &Entry<C>, now: Instant) {
+        self.end_hold(entry);
+        self.release_slot(entry);
+        self.totals.detached += 1;
+        self.effects.changed = true;
+        self.pump(now);
+    }
+
+    pub(crate) fn check_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Instant) {
+        self.counts.checking -= 1;
+        self.totals.checked += 1;
+        match verdict {
+            Verdict::Good => {
+                entry.proven = now;
+                self.settle(entry, now);
+            }
+            Verdict::Bad => {
+                self.suspect(now);
+                self.scrap(entry, Why::CheckFailed);
+            }
+        }
+        self.pump(now);
+    }
+
+    pub(crate) fn reset_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Instant) {
+        self.counts.resetting -= 1;
+        self.totals.reset += 1;
+        match verdict {
+            Verdict::Good => {
+                entry.proven = now;
+                self.settle(entry, now);
+            }
+            Verdict::Bad => self.scrap(entry, Why::ResetFailed),
+        }
+        self.pump(now);
+    }
+
+    /// A check or reset did not come to an end: its connection is gone.
+    pub(crate) fn job_lost(&mut self, was_check: bool, slot: u32, panicked: bool, now: Instant) {
+        if was_check {
+            self.counts.checking -= 1;
+            self.totals.count_closed(Why::CheckFailed);
+        } else {
+            self.counts.resetting -= 1;
+            self.totals.count_closed(Why::ResetFailed);
+        }
+        self.totals.panicked += u64::from(panicked);
+        self.free_slots.push(slot);
+        self.pump(now);
+    }
+
+    pub(crate) fn close_done(&mut self, counted: bool, now: Instant) {
+        if counted {
+            self.counts.closing -= 1;
+            self.pump(now);
+        }
+        self.effects.changed = true;
+    }
+
+    pub(crate) fn connect_done(
+        &mut self,
+        attempt: Attempt<C>,
+        began: Instant,
+        generation: u32,
+        now: Instant,
+    ) {
+        self.counts.connecting -= 1;
+        self.effects.changed = true;
+        match attempt {
+            Attempt::Connected(connection) => self.connected(connection, began, generation, now),
+            Attempt::Failed { cause, permanent } => self.connect_failed(cause, permanent, now),
+            Attempt::Panicked => {
+                self.totals.panicked += 1;
+                self.totals.connect_failed += 1;
+                self.back_off(now);
+                self.effects.events.push(PoolEvent::ManagerPanicked);
+                if let Some(waker) = self.queue.refuse_oldest(Refusal::Panicked) {
+                    self.effects.wake(waker);
+                }
+            }
+            Attempt::Abandoned => {}
+        }
+        self.pump(now);
+    }
+
+    fn connected(&mut self, connection: C, began: Instant, generation: u32, now: Instant) {
+        self.totals.connected += 1;
+        self.attempts.failed = 0;
+        self.attempts.retry_at = None;
+        self.attempts.last_error = None;
+        self.attempts.permanent = false;
+        self.attempts.took = average(self.attempts.took, now.saturating_duration_since(began), 2);
+        let lifetime = self.config.max_lifetime.map(|most| most.mul_f64(0.9 + 0.1 * self.rng.unit()));
+        let entry = Box::new(Entry {
+            connection,
+            slot: self.claim_slot(),
+            generation,
+            born: now,
+            expires: lifetime.and_then(|lifetime| now.checked_add(lifetime)),
+            proven: now,
+            idle_since: now,
+        });
+        self.settle(entry, now);
+    }
+
+    fn connect_failed(&mut self, cause: Cause, permanent: bool, now: Instant) {
+        self.totals.connect_failed += 1;
+        self.back_off(now);
+        self.attempts.last_error = Some(cause.clone());
+        self.attempts.permanent = permanent;
+        self.effects
+            .events
+            .push(PoolEvent::ConnectFailed { cause: cause.clone(), attempts: self.attempts.failed });
+        if (permanent || self.config.fail_fast) && !self.has_live() {
+            while let Some(waker) = self.queue.refuse_oldest(Refusal::Failed(cause.clone())) {
+                self.effects.wake(waker);
+            }
+        }
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        let attempts = &mut self.attempts;
+        attempts.failed = attempts.failed.saturating_add(1);
+        let delay = self.config.backoff().delay(attempts.failed, attempts.last_delay, &mut self.rng);
+        attempts.last_delay = delay;
+        attempts.retry_at = Some(now + delay);
+    }
+
+    /// Whether some connection lives that may still serve a waiter.
+    pub(super) fn has_live(&self) -> bool {
+        !self.idle.is_empty() || self.counts.leased + self.counts.checking + self.counts.resetting > 0
+    }
+
+    /// Gives a good connection, not counted at this moment, to the oldest waiter or to the idle ones.
+    pub(super) fn settle(&mut self, entry: Box<Entry<C>>, now: Instant) {
+        if let Some(why) = self.unwanted(&entry, now) {
+            self.retire(entry, why);
+        } else if self.queue.is_empty() || self.paused {
+            self.rest(entry);
+        } else if self.is_suspect(&entry) {
+            self.start_check(entry);
+        } else {
+            self.hand(entry, now);
+        }
+    }
+
+    fn rest(&mut self, entry: Box<Entry<C>>) {
+        let surplus = self.config.overflow_linger.is_zero()
+            && self.config.keep.is_some_and(|keep| self.idle.len() >= keep.max(self.config.min_idle));
+        if surplus {
+            self.retire(entry, Why::Surplus);
+        } else {
+            self.put_idle(entry);
+        }
+    }
+
+    pub(super) fn start_check(&mut self, entry: Box<Entry<C>>) {
+        self.counts.checking += 1;
+        self.push_job(Job::Check(entry));
+    }
+
+    /// Hands a connection directly to the oldest waiter; from this moment it is the waiter's lease.
+    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Instant) {
+        let Some(waiting) = self.queue.oldest() else { return self.put_idle(entry) };
+        let slot = entry.slot as usize;
+        match self.queue.hand(entry) {
+            Ok(waker) => {
+                self.holds[slot] =
+                    Some(super::Hold { since: now, site: waiting.site, task: waiting.task, reported: false });
+                self.counts.leased += 1;
+                self.totals.acquired += 1;
+                self.effects.wake(waker);
+            }
+            Err(Grant::Lease(entry)) => self.put_idle(entry),
+            Err(Grant::Refused(_)) => {}
+        }
+    }
+
+    /// The lease on this connection ends. Returns since when it was held.
+    pub(super) fn end_hold(&mut self, entry: &Entry<C>) -> Option<Instant> {
+        self.counts.leased -= 1;
+        self.effects.changed |= self.closed;
+        self.holds[entry.slot as usize].take().map(|hold| hold.since)
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether one more connection is worth making, and who is served by what there is.
+
+use super::{Core, Job, Refusal, Waiting};
+use crate::event::PoolEvent;
+use perf_core::time::{Duration, Instant};
+
+impl<C> Core<C> {
+    /// Brings waiters and connections together, and starts what is missing. Called after every change.
+    pub(crate) fn pump(&mut self, now: Instant) {
+        if self.closed || self.paused {
+            return;
+        }
+        self.serve_from_idle(now);
+        while self.wants_connection(now) {
+            self.counts.connecting += 1;
+            self.push_job(Job::Connect);
+        }
+    }
+
+    fn serve_from_idle(&mut self, now: Instant) {
+        // A check under way will serve one waiter, so it is worth starting another only for the next.
+        while self.queue.len() > self.counts.checking {
+            let Some(entry) = self.pop_idle() else { return };
+            if let Some(why) = self.unwanted(&entry, now) {
+                self.retire(entry, why);
+            } else if self.needs_check(&entry, now) {
+                self.start_check(entry);
+            } else {
+                self.hand(entry, now);
+            }
+        }
+    }
+
+    fn wants_connection(&self, now: Instant) -> bool {
+        let outage = self.attempts.failed > 0;
+        // After a failure one attempt at a time asks whether the server is back.
+        let crowd = if outage { 1 } else { self.config.max_connecting };
+        if self.size() >= self.config.max
+            || self.counts.connecting >= crowd
+            || self.attempts.retry_at.is_some_and(|at| at > now)
+        {
+            return false;
+        }
+        self.size() - self.counts.closing < self.config.min_idle || self.waiters_need_one(now)
+    }
+
+    /// Predictive elision: a connection is made only if the queue is going to outlast the making.
+    fn waiters_need_one(&self, now: Instant) -> bool {
+        let unserved = self.unserved();
+        if unserved == 0 {
+            return false;
+        }
+        if self.counts.leased == 0 {
+            return true;
+        }
+        let Some(connect) = self.mean_connect() else { return true };
+        self.wait_for(unserved, self.expected_hold(now)) > connect
+    }
+
+    /// Waiters for whom nothing is under way yet.
+    fn unserved(&self) -> usize {
+        let coming = self.counts.connecting + self.counts.checking + self.counts.resetting;
+        self.queue.len().saturating_sub(coming)
+    }
+
+    /// When [`Core::waiters_need_one`] will become true if nothing else happens.
+    pub(super) fn reconsider_at(&self, now: Instant) -> Option<Instant> {
+        let unserved = self.unserved();
+        if unserved == 0 || self.counts.leased == 0 || self.size() >= self.config.max {
+            return None;
+        }
+        let critical = self.mean_connect()?.mul_f64(self.counts.leased as f64 / unserved as f64);
+        let missing = critical.saturating_sub(self.mean_age(now));
+        now.checked_add(missing + Duration::from_micros(1))
+    }
+
+    /// How long leases are held: what history says, or what the present ones have shown already.
+    fn expected_hold(&self, now: Instant) -> Duration {
+        self.mean_hold().unwrap_or_default().max(self.mean_age(now))
+    }
+
+    fn mean_age(&self, now: Instant) -> Duration {
+        let total: Duration =
+            self.holds.iter().flatten().map(|hold| now.saturating_duration_since(hold.since)).sum();
+        total / u32::try_from(self.counts.leased.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How long it takes until `position` leases have come back.
+    fn wait_for(&self, position: usize, hold: Duration) -> Duration {
+        hold.mul_f64(position as f64 / self.counts.leased.max(1) as f64)
+    }
+
+    /// The predicted wait, if it is longer than the caller's time and no further connection can shorten it.
+    pub(super) fn hopeless(&self, waiting: &Waiting) -> Option<Duration> {
+        if !self.config.refuse_hopeless || self.paused || self.size() < self.config.max {
+            return None;
+        }
+        let left = waiting.deadline.remaining(waiting.since)?;
+        let predicted = self.wait_for(self.queue.len(), self.mean_hold()?);
+        (self.counts.leased > 0 && predicted > left).then_some(predicted)
+    }
+
+    /// While the server is down and nothing lives, failing fast spares the caller the wait.
+    pub(super) fn refusal_in_outage(&self, now: Instant) -> Option<Refusal> {
+        let waiting_out = self.attempts.retry_at.is_some_and(|at| at > now);
+        if !self.config.fail_fast || !waiting_out || self.has_live() {
+            return None;
+        }
+        self.attempts.last_error.clone().map(Refusal::Failed)
+    }
+
+    /// Reports a task that waits on a full pool while it holds one of its connections: the way to a deadlock.
+    pub(super) fn report_nested(&mut self, waiting: &Waiting) {
+        if self.counts.leased < self.config.max {
+            return;
+        }
+        let Some(task) = waiting.task else { return };
+        let Some(held) = self.holds.iter().flatten().find(|hold| hold.task == Some(task)) else { return };
+        self.totals.nested += 1;
+        let event = PoolEvent::NestedAcquire { outer: held.site, inner: waiting.site };
+        self.effects.events.push(event);
+    }
+}

@@ -1,0 +1,152 @@
+//! What the maintenance task looks after from time to time.
+
+use super::{Core, Entry, Refusal, Why};
+use crate::event::PoolEvent;
+use perf_core::time::Instant;
+
+impl<C> Core<C> {
+    /// Does what is due at `now` and says when to look again.
+    pub(crate) fn tick(&mut self, now: Instant) -> Instant {
+        self.notice_stall(now);
+        let effects = &mut self.effects;
+        self.queue.expire(now, |waker| effects.wake(waker));
+        if !self.closed {
+            self.sweep_idle(now);
+            self.report_leaks(now);
+        }
+        self.pump(now);
+        let regular = now + self.config.maintenance_interval;
+        let next = [self.queue.next_deadline(), self.next_attempt(), self.reconsider_at(now)]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .fold(regular, Instant::min);
+        self.planned = Some(regular);
+        self.next_wake = Some(next);
+        next
+    }
+
+    fn next_attempt(&self) -> Option<Instant> {
+        let wanted = !self.queue.is_empty() || self.size() < self.config.min_idle;
+        self.attempts.retry_at.filter(|_| wanted && !self.paused && !self.closed)
+    }
+
+    /// A process that stood still does not know what became of its connections.
+    fn notice_stall(&mut self, now: Instant) {
+        let Some(planned) = self.planned else { return };
+        if now.saturating_duration_since(planned) > self.config.maintenance_interval.mul_f64(1.5) {
+            self.suspect(now);
+            self.effects.events.push(PoolEvent::Stalled { by: now - planned });
+        }
+    }
+
+    fn sweep_idle(&mut self, now: Instant) {
+        let mut index = 0;
+        while index < self.idle.len() {
+            let Some(verdict) = self.due(index, now) else {
+                index += 1;
+                continue;
+            };
+            let Some(entry) = self.idle.remove(index) else { return };
+            match verdict {
+                Due::Close(why) => self.retire(entry, why),
+                Due::Check => self.start_check(entry),
+            }
+        }
+    }
+
+    /// What is to be done with the idle connection at `index`, the one idle longest being the first.
+    fn due(&self, index: usize, now: Instant) -> Option<Due> {
+        let entry: &Entry<C> = self.idle.get(index)?;
+        let idle_for = now.saturating_duration_since(entry.idle_since);
+        if entry.generation != self.generation {
+            return Some(Due::Close(Why::Evicted));
+        }
+        if entry.expires.is_some_and(|at| at <= now) {
+            return Some(Due::Close(Why::Expired));
+        }
+        if self.size() > self.config.max {
+            return Some(Due::Close(Why::Surplus));
+        }
+        let spare = self.size() - self.counts.closing > self.config.min_idle;
+        if spare && self.config.idle_timeout.is_some_and(|most| idle_for >= most) {
+            return Some(Due::Close(Why::Idle));
+        }
+        let above_keep = self.config.keep.is_some_and(|keep| self.size() - self.counts.closing > keep);
+        if spare && above_keep && idle_for >= self.config.overflow_linger {
+            return Some(Due::Close(Why::Surplus));
+        }
+        let unproven = now.saturating_duration_since(entry.proven.max(entry.idle_since));
+        let stale = self.config.keepalive.is_some_and(|every| unproven >= every) || self.is_suspect(entry);
+        let last_while_others_wait = self.idle.len() == 1 && !self.queue.is_empty();
+        (stale && !last_while_others_wait && self.counts.checking < self.config.max_connecting)
+            .then_some(Due::Check)
+    }
+
+    fn report_leaks(&mut self, now: Instant) {
+        let Some(limit) = self.config.leak_after else { return };
+        for hold in self.holds.iter_mut().flatten() {
+            if !hold.reported && now.saturating_duration_since(hold.since) >= limit {
+                hold.reported = true;
+                self.totals.leaked += 1;
+                self.effects.events.push(PoolEvent::HeldTooLong { holder: hold.holder(now) });
+            }
+        }
+    }
+
+    /// No lease is given out until [`Core::resume`].
+    pub(crate) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, now: Instant) {
+        self.paused = false;
+        self.effects.signal = true;
+        self.pump(now);
+    }
+
+    /// Lets no connection made until now be used again.
+    pub(crate) fn evict_all(&mut self, now: Instant) {
+        self.generation = self.generation.wrapping_add(1);
+        while let Some(entry) = self.idle.pop_front() {
+            self.retire(entry, Why::Evicted);
+        }
+        self.pump(now);
+    }
+
+    /// Changes the largest size. What is leased stays; what is too much goes as it comes back.
+    pub(crate) fn resize(&mut self, max: usize, now: Instant) {
+        self.config.max = max;
+        self.config.min_idle = self.config.min_idle.min(max);
+        self.config.keep = self.config.keep.map(|keep| keep.min(max));
+        while self.size() - self.counts.closing > max {
+            let Some(entry) = self.idle.pop_front() else { break };
+            self.retire(entry, Why::Surplus);
+        }
+        self.effects.signal = true;
+        self.pump(now);
+    }
+
+    /// Refuses everyone from now on, and lets go of everything idle.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.effects.signal = true;
+        self.effects.changed = true;
+        while let Some(entry) = self.idle.pop_front() {
+            self.retire(entry, Why::Shutdown);
+        }
+        while let Some(waker) = self.queue.refuse_oldest(Refusal::Closed) {
+            self.effects.wake(waker);
+        }
+    }
+
+    /// The generation a connection begun now belongs to.
+    pub(crate) const fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+enum Due {
+    Close(Why),
+    Check,
+}

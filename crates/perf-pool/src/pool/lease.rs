@@ -1,0 +1,97 @@
+use super::shared::Shared;
+use crate::core::Entry;
+use crate::manager::Manager;
+use perf_core::time::{self, Duration};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// A connection on loan. It dereferences to the real connection and goes back when it is dropped.
+///
+/// Dropping it never waits, never spawns and never panics, and works outside a runtime. A lease dropped while its
+/// thread panics, or whose [`guard`](Lease::guard) did not finish, is put in order before the next user gets it.
+#[must_use = "a lease that is dropped at once goes back at once"]
+pub struct Lease<M: Manager> {
+    shared: Arc<Shared<M>>,
+    /// There until the lease is dropped or detached.
+    entry: Option<Box<Entry<M::Connection>>>,
+    tainted: bool,
+}
+
+impl<M: Manager> Lease<M> {
+    #[inline]
+    pub(super) const fn new(shared: Arc<Shared<M>>, entry: Box<Entry<M::Connection>>) -> Self {
+        Self { shared, entry: Some(entry), tainted: false }
+    }
+
+    /// Marks the connection as one to be put in order before anyone else uses it.
+    pub fn taint(&mut self) {
+        self.tainted = true;
+    }
+
+    /// Runs `work` on the connection. If it is cancelled or panics, the connection counts as dirty.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `work`; the connection is put in order before anyone else uses it.
+    pub async fn guard<T>(&mut self, work: impl AsyncFnOnce(&mut M::Connection) -> T) -> T {
+        let before = std::mem::replace(&mut self.tainted, true);
+        let result = work(&mut *self).await;
+        self.tainted = before;
+        result
+    }
+
+    /// Takes the connection out of the pool for good; the pool may make another in its place.
+    #[must_use = "a detached connection belongs to the caller"]
+    pub fn detach(mut self) -> M::Connection {
+        let Some(entry) = self.entry.take() else { unreachable!("{MISSING}") };
+        let now = time::now();
+        self.shared.with(|core| core.detach(&entry, now));
+        entry.connection
+    }
+
+    /// How long the connection has existed.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.entry().born.elapsed()
+    }
+
+    fn entry(&self) -> &Entry<M::Connection> {
+        let Some(entry) = &self.entry else { unreachable!("{MISSING}") };
+        entry
+    }
+}
+
+/// Only `drop` and `detach` take the connection, and both consume the lease.
+const MISSING: &str = "a lease has its connection until it is gone";
+
+impl<M: Manager> Deref for Lease<M> {
+    type Target = M::Connection;
+
+    #[inline]
+    fn deref(&self) -> &M::Connection {
+        &self.entry().connection
+    }
+}
+
+impl<M: Manager> DerefMut for Lease<M> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut M::Connection {
+        let Some(entry) = &mut self.entry else { unreachable!("{MISSING}") };
+        &mut entry.connection
+    }
+}
+
+impl<M: Manager> Drop for Lease<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.shared.give_back(entry, self.tainted);
+        }
+    }
+}
+
+impl<M: Manager> fmt::Debug for Lease<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("pool", &self.shared.name).finish_non_exhaustive()
+    }
+}

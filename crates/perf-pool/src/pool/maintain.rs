@@ -1,0 +1,194 @@
+//! The one task of a pool: it connects, checks, resets and closes, so that no caller ever has to.
+
+use super::shared::{Shared, drop_quietly};
+use crate::core::{Attempt, Entry, Job, Verdict};
+use crate::error::Cause;
+use crate::manager::Manager;
+use perf_core::duration;
+use perf_core::time::{self, Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Says that the pool has a maintenance task, for as long as that task exists, polled or not.
+pub(super) struct Running<M: Manager>(Arc<Shared<M>>);
+
+impl<M: Manager> Running<M> {
+    pub(super) const fn new(shared: Arc<Shared<M>>) -> Self {
+        Self(shared)
+    }
+}
+
+impl<M: Manager> Drop for Running<M> {
+    fn drop(&mut self) {
+        let undone = self.0.with(|core| {
+            core.running = false;
+            core.orphan_waiters();
+            core.abandon_jobs()
+        });
+        drop_quietly(undone);
+    }
+}
+
+/// Runs until the pool is closed and everything is put away.
+pub(super) async fn run<M: Manager>(running: Running<M>) {
+    let shared = &running.0;
+    // Dropped before `running`: whatever is under way gives its place back first.
+    let mut connects = JoinSet::new();
+    let mut others = JoinSet::new();
+    let mut jobs = VecDeque::new();
+    loop {
+        let (next, finished, idle_out) = shared.with(|core| {
+            let next = core.tick(time::now());
+            std::mem::swap(&mut core.jobs, &mut jobs);
+            (next, core.finished(), core.closed || core.paused)
+        });
+        for job in jobs.drain(..) {
+            match job {
+                Job::Connect => drop(connects.spawn(connect(Arc::clone(shared)))),
+                job => drop(others.spawn(attend(Arc::clone(shared), job))),
+            }
+        }
+        if idle_out {
+            connects.abort_all();
+        }
+        if finished && connects.is_empty() && others.is_empty() {
+            return;
+        }
+        tokio::select! {
+            () = shared.signal.notified() => {}
+            () = time::sleep_until(next) => {}
+            Some(_) = connects.join_next(), if !connects.is_empty() => {}
+            Some(_) = others.join_next(), if !others.is_empty() => {}
+        }
+    }
+}
+
+/// Something of the manager took longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} took longer than {}", duration::format(*.limit))]
+struct TookTooLong {
+    what: &'static str,
+    limit: Duration,
+}
+
+/// A connection being made, counted until this is dropped, however that comes about.
+struct Connecting<M: Manager> {
+    shared: Arc<Shared<M>>,
+    began: Instant,
+    generation: u32,
+    outcome: Option<Attempt<M::Connection>>,
+}
+
+impl<M: Manager> Drop for Connecting<M> {
+    fn drop(&mut self) {
+        let unfinished = if std::thread::panicking() { Attempt::Panicked } else { Attempt::Abandoned };
+        let outcome = self.outcome.take().unwrap_or(unfinished);
+        let now = time::now();
+        if matches!(outcome, Attempt::Connected(_)) {
+            self.shared.connects.record_duration(now.saturating_duration_since(self.began));
+        }
+        self.shared.with(|core| core.connect_done(outcome, self.began, self.generation, now));
+    }
+}
+
+async fn connect<M: Manager>(shared: Arc<Shared<M>>) {
+    let (generation, limit) = {
+        let core = shared.lock();
+        (core.generation(), core.config.connect_timeout)
+    };
+    let mut attempt =
+        Connecting { shared: Arc::clone(&shared), began: time::now(), generation, outcome: None };
+    let made = time::timeout(limit, async {
+        let mut connection = shared.manager.connect().await?;
+        if let Some(setup) = &shared.setup {
+            setup(&mut connection).await?;
+        }
+        Ok::<_, M::Error>(connection)
+    });
+    attempt.outcome = Some(match made.await {
+        Ok(Ok(connection)) => Attempt::Connected(connection),
+        Ok(Err(error)) => {
+            let permanent = shared.manager.is_permanent(&error);
+            Attempt::Failed { cause: Cause::new(error), permanent }
+        }
+        Err(_) => {
+            let cause = Cause::new(TookTooLong { what: "connecting", limit });
+            Attempt::Failed { cause, permanent: false }
+        }
+    });
+}
+
+/// A connection being checked, reset or closed, counted until this is dropped.
+enum Attended<C> {
+    Check { slot: u32, done: Option<(Box<Entry<C>>, Verdict)> },
+    Reset { slot: u32, done: Option<(Box<Entry<C>>, Verdict)> },
+    Close { counted: bool },
+}
+
+struct Attending<M: Manager> {
+    shared: Arc<Shared<M>>,
+    what: Attended<M::Connection>,
+}
+
+impl<M: Manager> Drop for Attending<M> {
+    fn drop(&mut self) {
+        let now = time::now();
+        let panicked = std::thread::panicking();
+        self.shared.with(|core| match &mut self.what {
+            Attended::Check { slot, done } => match done.take() {
+                Some((entry, verdict)) => core.check_done(entry, verdict, now),
+                None => core.job_lost(true, *slot, panicked, now),
+            },
+            Attended::Reset { slot, done } => match done.take() {
+                Some((entry, verdict)) => core.reset_done(entry, verdict, now),
+                None => core.job_lost(false, *slot, panicked, now),
+            },
+            Attended::Close { counted } => core.close_done(*counted, now),
+        });
+    }
+}
+
+async fn attend<M: Manager>(shared: Arc<Shared<M>>, job: Job<M::Connection>) {
+    let attending = |what| Attending { shared: Arc::clone(&shared), what };
+    match job {
+        Job::Connect => {}
+        Job::Check(entry) => {
+            let mut check = attending(Attended::Check { slot: entry.slot, done: None });
+            check_one(&shared, entry, &mut check).await;
+        }
+        Job::Reset(entry) => {
+            let mut reset = attending(Attended::Reset { slot: entry.slot, done: None });
+            reset_one(&shared, entry, &mut reset).await;
+        }
+        Job::Close { entry, counted } => {
+            let _closing = attending(Attended::Close { counted });
+            let limit = shared.lock().config.close_timeout;
+            let connection = entry.connection;
+            // A good-bye that takes too long is not an error: the connection is dropped either way.
+            let _ = time::timeout(limit, shared.manager.close(connection)).await;
+        }
+    }
+}
+
+async fn check_one<M: Manager>(
+    shared: &Shared<M>,
+    mut entry: Box<Entry<M::Connection>>,
+    attending: &mut Attending<M>,
+) {
+    let limit = shared.lock().config.check_timeout;
+    let answer = time::timeout(limit, shared.manager.check(&mut entry.connection)).await;
+    let verdict = if matches!(answer, Ok(Ok(()))) { Verdict::Good } else { Verdict::Bad };
+    attending.what = Attended::Check { slot: entry.slot, done: Some((entry, verdict)) };
+}
+
+async fn reset_one<M: Manager>(
+    shared: &Shared<M>,
+    mut entry: Box<Entry<M::Connection>>,
+    attending: &mut Attending<M>,
+) {
+    let limit = shared.lock().config.check_timeout;
+    let answer = time::timeout(limit, shared.manager.reset(&mut entry.connection)).await;
+    let verdict = if matches!(answer, Ok(Ok(()))) { Verdict::Good } else { Verdict::Bad };
+    attending.what = Attended::Reset { slot: entry.slot, done: Some((entry, verdict)) };
+}

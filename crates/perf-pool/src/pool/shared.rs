@@ -1,0 +1,208 @@
+use super::maintain;
+use crate::core::{Core, Job, Refusal};
+use crate::error::{Error, Saturated};
+use crate::event::PoolEvent;
+use crate::manager::{Condition, Manager};
+use crate::sync::{Mutex, MutexGuard};
+use perf_core::time::{self, Duration, Instant};
+use perf_core::{Evidence, Histogram, Name, Reason, Rejected};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::Notify;
+
+/// Told about rare things.
+pub(super) type Listener = Box<dyn Fn(&PoolEvent) + Send + Sync>;
+
+/// Prepares a fresh connection.
+pub(super) type Setup<M> = Box<
+    dyn for<'c> Fn(
+            &'c mut <M as Manager>::Connection,
+        ) -> Pin<Box<dyn Future<Output = Result<(), <M as Manager>::Error>> + Send + 'c>>
+        + Send
+        + Sync,
+>;
+
+/// What the handles, the leases and the maintenance task of one pool share.
+pub(crate) struct Shared<M: Manager> {
+    core: Mutex<Core<M::Connection>>,
+    pub(crate) manager: M,
+    pub(super) name: Name,
+    pub(super) setup: Option<Setup<M>>,
+    pub(super) listener: Option<Listener>,
+    /// How long a caller waits unless it says otherwise.
+    pub(super) acquire_timeout: Duration,
+    /// Wakes the maintenance task.
+    pub(super) signal: Notify,
+    /// Wakes whoever waits for the pool as a whole: to warm up, to drain.
+    pub(super) changed: Notify,
+    /// Clones of the pool. The last one to go closes it; leases and tasks do not count.
+    pub(super) handles: AtomicUsize,
+    pub(super) waits: Histogram,
+    pub(super) holds: Histogram,
+    pub(super) connects: Histogram,
+}
+
+impl<M: Manager> Shared<M> {
+    pub(super) fn new(
+        core: Core<M::Connection>,
+        manager: M,
+        name: Name,
+        setup: Option<Setup<M>>,
+        listener: Option<Listener>,
+    ) -> Self {
+        Self {
+            acquire_timeout: core.config.acquire_timeout,
+            core: Mutex::new(core),
+            manager,
+            name,
+            setup,
+            listener,
+            signal: Notify::new(),
+            changed: Notify::new(),
+            handles: AtomicUsize::new(1),
+            waits: Histogram::new(),
+            holds: Histogram::new(),
+            connects: Histogram::new(),
+        }
+    }
+
+    /// The state. No code of a user runs under this lock, so a poisoned one is as good as any.
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core<M::Connection>> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then does off the lock what follows from it.
+    #[inline]
+    pub(super) fn with<R>(&self, change: impl FnOnce(&mut Core<M::Connection>) -> R) -> R {
+        let mut core = self.lock();
+        let result = change(&mut core);
+        self.release(core);
+        result
+    }
+
+    /// Releases the lock and does what is to be done after it.
+    #[inline]
+    pub(super) fn release(&self, core: MutexGuard<'_, Core<M::Connection>>) {
+        if !core.effects.is_empty() {
+            self.follow_up(core);
+        }
+    }
+
+    #[cold]
+    fn follow_up(&self, mut core: MutexGuard<'_, Core<M::Connection>>) {
+        let mut effects = std::mem::take(&mut core.effects);
+        let undone = if core.running { VecDeque::new() } else { core.abandon_jobs() };
+        drop(core);
+        if effects.signal {
+            self.signal.notify_one();
+        }
+        if effects.changed {
+            self.changed.notify_waiters();
+        }
+        effects.wake_all();
+        drop_quietly(undone);
+        if let Some(listener) = &self.listener {
+            for event in &effects.events {
+                // A listener that panics must not take the caller's lease or the maintenance task with it.
+                let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
+            }
+        }
+    }
+
+    /// Starts the maintenance task if there is none, in the runtime that this is called in.
+    pub(super) fn ensure_running(self: &Arc<Self>) -> Result<(), Error> {
+        let mut core = self.lock();
+        if core.running {
+            return Ok(());
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return Err(Error::NoRuntime { pool: self.name.clone() });
+        };
+        core.running = true;
+        drop(core);
+        runtime.spawn(maintain::run(maintain::Running::new(Arc::clone(self))));
+        Ok(())
+    }
+
+    /// A lease comes back: looks at the connection and gives it to the next.
+    pub(super) fn give_back(&self, mut entry: Box<crate::core::Entry<M::Connection>>, tainted: bool) {
+        let manager = &self.manager;
+        let seen = catch_unwind(AssertUnwindSafe(|| manager.condition(&mut entry.connection)));
+        let condition = match seen {
+            Err(_) => Condition::Broken,
+            Ok(Condition::Clean) if tainted || std::thread::panicking() => Condition::Dirty,
+            Ok(condition) => condition,
+        };
+        let now = time::now();
+        let held = self.with(|core| core.give_back(entry, condition, now));
+        self.holds.record_duration(held);
+    }
+
+    /// Puts a refusal into the words of the caller.
+    pub(super) fn explain(
+        &self,
+        core: &Core<M::Connection>,
+        refusal: Refusal,
+        since: Instant,
+        now: Instant,
+    ) -> Error {
+        let pool = self.name.clone();
+        let waited = now.saturating_duration_since(since);
+        match refusal {
+            Refusal::Closed => Rejected::new(Reason::Closed, pool).into(),
+            Refusal::Full => {
+                let waiters = core.waiting() as f64;
+                let limit = core.config.max_waiters.unwrap_or_default() as f64;
+                let evidence = Evidence { what: "callers waiting", observed: waiters, limit };
+                Rejected::new(Reason::Full, pool).evidence(evidence).into()
+            }
+            Refusal::Hopeless(predicted) => {
+                Rejected::new(Reason::WontMakeIt, pool).retry_after(predicted).into()
+            }
+            Refusal::Failed(cause) => {
+                Error::Connecting { pool, waited, attempts: core.attempts.failed.max(1), source: Some(cause) }
+            }
+            Refusal::Panicked => Error::ManagerPanicked { pool },
+            Refusal::TimedOut | Refusal::Orphaned => self.explain_timeout(core, waited, now),
+        }
+    }
+
+    /// Says which wait ran out.
+    fn explain_timeout(&self, core: &Core<M::Connection>, waited: Duration, now: Instant) -> Error {
+        let pool = self.name.clone();
+        let counts = core.counts;
+        if core.paused {
+            return Error::Paused { waited, refusal: Rejected::new(Reason::Paused, pool) };
+        }
+        let full = counts.leased >= core.config.max;
+        if !full && (counts.connecting > 0 || core.attempts.failed > 0) {
+            let source = core.attempts.last_error.clone();
+            return Error::Connecting { pool, waited, attempts: core.attempts.failed, source };
+        }
+        if !full && counts.checking + counts.resetting > 0 {
+            return Error::Validating { pool, waited };
+        }
+        let (in_use, max) = (counts.leased as f64, core.config.max as f64);
+        let evidence = Evidence { what: "connections in use", observed: in_use, limit: max };
+        Error::Saturated(Box::new(Saturated {
+            refusal: Rejected::new(Reason::Full, pool.clone()).evidence(evidence),
+            pool,
+            waited,
+            in_use: counts.leased,
+            waiters: core.waiting(),
+            holder: core.longest_holder(now),
+        }))
+    }
+}
+
+/// Drops what nobody is there to close, one panic at most at a time.
+pub(super) fn drop_quietly<C>(jobs: VecDeque<Job<C>>) {
+    for job in jobs {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(job)));
+    }
+}

@@ -1,0 +1,145 @@
+//! Getting a connection: statements 1 to 6 of the design.
+
+use crate::fake::{Act, Fake, FakeError, ms, settle};
+use perf_core::Reason;
+use perf_core::time;
+use perf_pool::{Error, Lease, Pool};
+use std::error::Error as _;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Statement 1.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_returned_by_the_first_poll() {
+    let pool = Pool::builder(Fake::new()).build().unwrap();
+    drop(pool.acquire().await.unwrap());
+    let first_poll = poll_once(pin!(pool.acquire()));
+    assert!(matches!(first_poll, Poll::Ready(Ok(_))));
+}
+
+/// Statement 2.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_is_absolute_and_the_error_names_the_holder() {
+    let pool = Pool::builder(Fake::new()).name("orders").max(1).acquire_timeout(ms(500)).build().unwrap();
+    let _held = pool.acquire().await.unwrap();
+    let start = time::now();
+    time::sleep(ms(100)).await;
+    let error = pool.acquire().await.unwrap_err();
+    assert_eq!(start.elapsed(), ms(600));
+    let Error::Saturated(saturated) = &error else { panic!("{error:?}") };
+    assert_eq!((saturated.in_use, saturated.waiters, saturated.waited), (1, 0, ms(500)));
+    assert_eq!(saturated.holder.unwrap().held, ms(600));
+    assert!(saturated.holder.unwrap().site.file().ends_with("acquire.rs"));
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Full);
+}
+
+/// Statement 2.
+#[tokio::test(start_paused = true)]
+async fn a_zero_timeout_never_yields() {
+    let pool = Pool::builder(Fake::new()).max(1).acquire_timeout(ms(0)).build().unwrap();
+    assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Err(_))));
+}
+
+/// Statement 3.
+#[tokio::test(start_paused = true)]
+async fn waiters_are_served_in_order_and_newcomers_queue_behind_them() {
+    let pool = Pool::builder(Fake::new()).max(1).build().unwrap();
+    let held = pool.acquire().await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for number in 0..5 {
+        let (pool, order) = (pool.clone(), Arc::clone(&order));
+        tasks.push(tokio::spawn(async move {
+            let _lease = pool.acquire().await.unwrap();
+            order.lock().unwrap().push(number);
+            time::sleep(ms(10)).await;
+        }));
+        settle().await;
+    }
+    drop(held);
+    assert!(pool.try_acquire().is_err(), "the connection was handed to the first waiter directly");
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+}
+
+/// Statement 4.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_waiter_passes_on_what_it_was_given() {
+    let pool = Pool::builder(Fake::new()).max(1).build().unwrap();
+    let held = pool.acquire().await.unwrap();
+    let mut second = Box::pin(pool.acquire());
+    let mut third = Box::pin(pool.acquire());
+    assert!(poll_once(pin!(&mut second)).is_pending());
+    assert!(poll_once(pin!(&mut third)).is_pending());
+    drop(held);
+    drop(second);
+    let lease: Lease<Fake> = match poll_once(pin!(&mut third)) {
+        Poll::Ready(lease) => lease.unwrap(),
+        Poll::Pending => panic!("the connection was lost with the waiter"),
+    };
+    assert_eq!(pool.stats().leased, 1);
+    drop(lease);
+    assert_eq!((pool.stats().idle, pool.stats().size), (1, 1));
+}
+
+/// Statement 4.
+#[tokio::test(start_paused = true)]
+async fn a_waiter_woken_but_polled_after_its_deadline_passes_the_connection_on() {
+    let pool = Pool::builder(Fake::new()).max(1).acquire_timeout(ms(100)).build().unwrap();
+    let held = pool.acquire().await.unwrap();
+    let mut late = Box::pin(pool.acquire());
+    assert!(poll_once(pin!(&mut late)).is_pending());
+    drop(held);
+    time::sleep(ms(200)).await;
+    let mut next = Box::pin(pool.acquire());
+    assert!(poll_once(pin!(&mut next)).is_pending(), "the connection is the late waiter's");
+    assert!(matches!(poll_once(pin!(&mut late)), Poll::Ready(Err(Error::Saturated(_)))));
+    assert!(matches!(poll_once(pin!(&mut next)), Poll::Ready(Ok(_))));
+}
+
+/// Statement 5.
+#[tokio::test(start_paused = true)]
+async fn above_the_waiter_cap_callers_are_refused_at_once() {
+    let pool = Pool::builder(Fake::new()).max(1).max_waiters(1).build().unwrap();
+    let _held = pool.acquire().await.unwrap();
+    let mut waiting = pin!(pool.acquire());
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    let error = pool.acquire().await.unwrap_err();
+    assert_eq!(error.rejected().unwrap().reason(), Reason::Full);
+    assert_eq!(pool.stats().refused_full, 1);
+}
+
+/// Statement 6.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_password_fails_the_waiters_within_one_attempt() {
+    let fake = Fake::new();
+    fake.set_connect(Act::Refuse);
+    let pool = Pool::builder(fake.clone()).build().unwrap();
+    let start = time::now();
+    let error = pool.acquire().await.unwrap_err();
+    assert!(start.elapsed() < ms(10));
+    assert_eq!(fake.connects(), 1);
+    let Error::Connecting { attempts: 1, source: Some(cause), .. } = &error else { panic!("{error:?}") };
+    assert_eq!(cause.get().downcast_ref(), Some(&FakeError::WrongPassword));
+    assert_eq!(error.source().unwrap().to_string(), "wrong password");
+}
+
+/// Statement 6.
+#[tokio::test(start_paused = true)]
+async fn while_the_server_is_away_the_error_carries_the_last_reason() {
+    let fake = Fake::new();
+    fake.set_connect(Act::Fail);
+    let pool = Pool::builder(fake.clone()).acquire_timeout(ms(2000)).build().unwrap();
+    let error = pool.acquire().await.unwrap_err();
+    let Error::Connecting { attempts, source: Some(_), waited, .. } = error else { panic!("{error:?}") };
+    assert!(attempts >= 2 && waited == ms(2000), "{attempts} attempts in {waited:?}");
+    assert_eq!(u64::from(fake.connects()), pool.stats().connect_failed);
+}
