@@ -1,1 +1,78 @@
-//! Memory and Redis cache: single flight, tags, coherent invalidation, stale policies.
+//! The cache of a Rust service: one load per key however many ask, invalidation by tag that no load can outrun, values
+//! that are never silently stale.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use perf_cache::{Bytes, Cache, CacheSpace, tag};
+//! use std::convert::Infallible;
+//! use std::time::Duration;
+//!
+//! let space = CacheSpace::in_process("shop");
+//! let products: Cache<u64, String> =
+//!     space.cache("products").capacity(Bytes(64 << 20)).fresh(Duration::from_secs(60)).build()?;
+//!
+//! // A thousand callers at once would run this loader once.
+//! let product = products
+//!     .get_or_load(&7, || async { Ok::<_, Infallible>(String::from("lamp")) })
+//!     .tags([tag!("supplier", 3)])
+//!     .await?;
+//! assert_eq!(*product, "lamp");
+//!
+//! // Everything that depends on supplier 3 is gone, in every cache of the space, before the next line runs.
+//! space.invalidate_tags([tag!("supplier", 3)]).await;
+//! assert!(products.get(&7).is_none());
+//! # Ok(()) }
+//! ```
+//!
+//! # The parts
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`CacheSpace`] | the caches of one application and the tags they share |
+//! | [`Cache`] | values of one type by keys of one type |
+//! | [`CacheConfig`], [`CacheBuilder`], [`Preset`] | lives, windows, limits; what files say and what code says |
+//! | [`Hit`], [`Freshness`] | a value and how good it is |
+//! | [`Tag`], [`tag!`], [`Collector`] | what entries depend on, and invalidation after a commit |
+//! | [`Loaded`], [`LoadContext`] | loaders that choose life and tags, or confirm what is there |
+//! | [`LoadError`] | why there is no value |
+//!
+//! # Features
+//!
+//! | feature | what it adds | cost |
+//! |---|---|---|
+//! | `serde` | configuration reads and writes as text | the `serde` crate |
+//!
+//! # What it is not
+//!
+//! It does not retry, break or limit calls (`perf-resilience` does), and it pools no connections (`perf-pool` does).
+
+mod builder;
+mod cache;
+mod clock;
+mod collector;
+mod config;
+mod engine;
+mod entry;
+mod error;
+mod fence;
+pub mod forms;
+mod hit;
+mod key;
+mod load;
+mod receipt;
+mod space;
+mod stats;
+mod tag;
+
+pub use builder::CacheBuilder;
+pub use cache::Cache;
+pub use collector::Collector;
+pub use config::{Bytes, CacheConfig, Capacity, EngineKind, Entries, Preset, Refresh};
+pub use error::LoadError;
+pub use hit::{Freshness, Hit, Lookup};
+pub use key::{CacheKey, Key};
+pub use load::{GetOrLoad, LoadCall, LoadContext, Loaded};
+pub use receipt::{Invalidating, Receipt};
+pub use space::{CacheSpace, CacheSpaceBuilder};
+pub use stats::CacheStats;
+pub use tag::Tag;

@@ -1,0 +1,175 @@
+//! How a cache is put together: what configuration says, and what only code can.
+
+use crate::cache::Cache;
+use crate::config::{CacheConfig, Capacity, Preset, Refresh};
+use crate::space::CacheSpace;
+use crate::{EngineKind, Key};
+use perf_core::{InvalidConfig, Name};
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+type Tolerance = Box<dyn Fn(&(dyn Any + Send + Sync)) -> bool + Send + Sync>;
+
+/// What only code can give a cache.
+pub(crate) struct Parts<K, V> {
+    weigher: Option<Weigher<K, V>>,
+    tolerance: Option<Tolerance>,
+    pub(crate) seed: Option<u64>,
+}
+
+/// What an entry costs beside its key and value: the entry itself, its place in the table and in the policy.
+const OVERHEAD: u64 = 128;
+
+impl<K, V> Parts<K, V> {
+    pub(crate) fn weigh(&self, key: &K, value: Option<&V>) -> u64 {
+        let own = match (&self.weigher, value) {
+            (Some(weigher), Some(value)) => weigher(key, value),
+            _ => (size_of::<K>() + size_of::<V>()) as u64,
+        };
+        own.saturating_add(OVERHEAD)
+    }
+
+    pub(crate) fn tolerates(&self, error: &(dyn Any + Send + Sync)) -> bool {
+        self.tolerance.as_ref().is_none_or(|tolerates| tolerates(error))
+    }
+}
+
+/// Builds a [`Cache`]. Setters never fail; [`CacheBuilder::build`] says what is wrong.
+#[must_use = "a builder does nothing until `build`"]
+pub struct CacheBuilder<K, V> {
+    space: CacheSpace,
+    name: String,
+    config: CacheConfig,
+    parts: Parts<K, V>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
+    pub(crate) fn new(space: CacheSpace, name: String) -> Self {
+        let parts = Parts { weigher: None, tolerance: None, seed: None };
+        Self { space, name, config: CacheConfig::default(), parts, types: PhantomData }
+    }
+
+    /// Replaces all settings that configuration can say.
+    pub fn config(mut self, config: CacheConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Replaces all settings that configuration can say with those of a preset.
+    pub fn preset(self, preset: Preset) -> Self {
+        self.config(preset.into())
+    }
+
+    /// What the first tier may hold: [`Bytes`](crate::Bytes) or [`Entries`](crate::Entries).
+    pub fn capacity(mut self, capacity: impl Into<Capacity>) -> Self {
+        self.config.capacity = capacity.into();
+        self
+    }
+
+    /// Life of a value; zero stores nothing, [`Duration::MAX`] never ends before `max_age`.
+    pub const fn fresh(mut self, life: Duration) -> Self {
+        self.config.fresh = life;
+        self
+    }
+
+    /// When a hit starts a refresh ahead of the end of the life.
+    pub const fn refresh(mut self, refresh: Refresh) -> Self {
+        self.config.refresh = refresh;
+        self
+    }
+
+    /// How long past its life a value is served while a refresh runs.
+    pub const fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.config.stale_while_revalidate = window;
+        self
+    }
+
+    /// How long past its life a value is served when the load fails with an error for which `tolerates` holds.
+    /// Errors of other types than `E` are not tolerated; panics and timeouts are.
+    pub fn stale_if_error<E: 'static>(
+        mut self,
+        window: Duration,
+        tolerates: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config.stale_if_error = window;
+        self.parts.tolerance = Some(Box::new(move |error| error.downcast_ref().is_some_and(&tolerates)));
+        self
+    }
+
+    /// After a failed load, how long a stale value is served before the next attempt.
+    pub const fn throttle(mut self, wait: Duration) -> Self {
+        self.config.throttle = wait;
+        self
+    }
+
+    /// Life of the knowledge that there is nothing.
+    pub const fn negative(mut self, life: Duration) -> Self {
+        self.config.negative = life;
+        self
+    }
+
+    /// How long a caller waits when there is a stale value to serve instead, and how long at all.
+    pub const fn timeouts(mut self, soft: Duration, hard: Duration) -> Self {
+        self.config.soft_timeout = Some(soft);
+        self.config.hard_timeout = hard;
+        self
+    }
+
+    /// Random share by which lives are lengthened, in [0, 1].
+    pub const fn jitter(mut self, share: f64) -> Self {
+        self.config.jitter = share;
+        self
+    }
+
+    /// Loads that may run at once.
+    pub const fn max_loads(mut self, loads: u32) -> Self {
+        self.config.max_loads = loads;
+        self
+    }
+
+    /// A heavier value is returned but not kept.
+    pub const fn max_entry_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_entry_bytes = Some(bytes);
+        self
+    }
+
+    /// Which engine keeps the entries.
+    pub const fn engine(mut self, engine: EngineKind) -> Self {
+        self.config.engine = engine;
+        self
+    }
+
+    /// The bytes that a key and its value take. Without it they are taken at the size of their types, which misses what
+    /// they hold on the heap.
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.parts.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Makes jitter and early refreshes repeatable.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.parts.seed = Some(seed);
+        self
+    }
+
+    /// The cache.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when a setting is out of range, or when the space already has a cache of this name.
+    pub fn build(self) -> Result<Cache<K, V>, InvalidConfig> {
+        self.config.validate().map_err(|invalid| invalid.within(&self.name))?;
+        self.space.claim(&self.name)?;
+        let name = Name::from(format!("{}.{}", self.space.name(), self.name));
+        Ok(Cache::new(name, self.config, self.space.inner(), self.parts))
+    }
+}
+
+impl<K, V> fmt::Debug for CacheBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder").field("name", &self.name).field("config", &self.config).finish()
+    }
+}

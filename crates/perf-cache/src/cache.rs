@@ -1,0 +1,427 @@
+//! The cache itself: reads, writes and invalidations.
+
+use crate::builder::Parts;
+use crate::clock::{Tick, tick};
+use crate::config::{CacheConfig, Refresh};
+use crate::engine::{Engine, Moka};
+use crate::entry::{Draft, Entry, Lives};
+use crate::error::Failure;
+use crate::hit::{Freshness, Hit, Lookup};
+use crate::load::{Adaptive, Find, Flights, GetOrLoad, LoadCall, Optional, Plain, Value};
+use crate::space::SpaceInner;
+use crate::stats::{CacheStats, Numbers};
+use crate::{Invalidating, Key};
+use perf_core::{Component, ComponentId, Name, Rng, Sink};
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A cache of `V` by `K`. Cheap to clone; clones share everything.
+///
+/// It is made by [`CacheSpace::cache`](crate::CacheSpace::cache). A read that finds its value in memory costs tens of
+/// nanoseconds, takes no lock of ours and allocates nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use perf_cache::{Bytes, Cache, CacheSpace};
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+///
+/// let space = CacheSpace::in_process("shop");
+/// let users: Cache<u64, String> =
+///     space.cache("users").capacity(Bytes(8 << 20)).fresh(Duration::from_secs(60)).build()?;
+///
+/// let user = users.get_or_load(&7, || async { Ok::<_, Infallible>(String::from("Ada")) }).await?;
+/// assert_eq!(*user, "Ada");
+/// assert_eq!(users.get(&7).as_deref().map(String::as_str), Some("Ada"));
+/// users.invalidate(&7).await;
+/// assert!(users.get(&7).is_none());
+/// # Ok(()) }
+/// ```
+pub struct Cache<K, V>(pub(crate) Arc<Inner<K, V>>);
+
+/// What the clones of a cache share.
+pub(crate) struct Inner<K, V> {
+    /// Unique in the process.
+    pub(crate) id: u64,
+    pub(crate) name: Name,
+    pub(crate) config: CacheConfig,
+    pub(crate) engine: Moka<K, V>,
+    pub(crate) flights: Flights<K, V>,
+    pub(crate) space: Arc<SpaceInner>,
+    pub(crate) numbers: Numbers,
+    pub(crate) loads: Semaphore,
+    hasher: foldhash::fast::RandomState,
+    parts: Parts<K, V>,
+    cleared_at: AtomicU64,
+    rng: Mutex<Rng>,
+}
+
+impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
+    pub(crate) fn new(name: Name, config: CacheConfig, space: Arc<SpaceInner>, parts: Parts<K, V>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let hasher = foldhash::fast::RandomState::default();
+        let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
+        Self(Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name,
+            engine: Moka::new(config.capacity.amount(), hasher.clone()),
+            flights: Flights::new(),
+            space,
+            numbers: Numbers::default(),
+            loads: Semaphore::new(config.max_loads as usize),
+            hasher,
+            parts,
+            cleared_at: AtomicU64::new(0),
+            rng: Mutex::new(rng),
+            config,
+        }))
+    }
+
+    /// Reads from memory alone: never waits, never loads. Values past their life are not returned.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<Hit<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.lookup(key).hit()
+    }
+
+    /// Like [`Cache::get`], but tells "there is nothing" from "not known".
+    #[inline]
+    pub fn lookup<Q>(&self, key: &Q) -> Lookup<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let inner = &*self.0;
+        inner.lookup(inner.hash(key), key)
+    }
+
+    /// Whether [`Cache::get`] would return a value. Not counted as a read.
+    #[must_use]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        use crate::load::Probe;
+        match self.0.look(self.0.hash(key), key) {
+            Probe::Ready(held, _) => held.value.is_some(),
+            Probe::Refresh(held, freshness) => held.value.is_some() && !freshness.is_stale(),
+            Probe::Load(_) => false,
+        }
+    }
+
+    /// The value of `key`: from memory, or else from `loader`, which runs once however many ask at the same time.
+    ///
+    /// The loader runs in a task of its own and is not cancelled with its callers: its value is stored for the next ones.
+    /// Options come before `.await`: [`tags`](LoadCall::tags), [`fresh`](LoadCall::fresh),
+    /// [`deadline`](LoadCall::deadline), [`timeout`](LoadCall::timeout).
+    ///
+    /// # Errors
+    /// [`LoadError`](crate::LoadError): the loader's own error, its panic, a timeout, too many loads.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub fn get_or_load<'c, Q, F>(&'c self, key: &'c Q, loader: F) -> GetOrLoad<'c, K, V, Q, F>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        LoadCall::new(self, key, Plain(loader))
+    }
+
+    /// Like [`Cache::get_or_load`] for sources that may have nothing: `None` is remembered for the negative life.
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub fn find_or_load<'c, Q, F>(&'c self, key: &'c Q, loader: F) -> LoadCall<'c, K, V, Q, Optional<F>, Find>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        LoadCall::new(self, key, Optional(loader))
+    }
+
+    /// Like [`Cache::get_or_load`] with a loader that sees what the cache still holds, and says how long its value lives
+    /// and which tags it has.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perf_cache::{Cache, CacheSpace, Loaded, tag};
+    /// # use std::{convert::Infallible, time::Duration};
+    /// # let users: Cache<u64, String> = CacheSpace::in_process("shop").cache("users").build()?;
+    /// let user = users
+    ///     .load_with(&7, |context| async move {
+    ///         let name = format!("user {}", context.key());
+    ///         Ok::<_, Infallible>(Loaded::new(name).tag(tag!("org", 3)).fresh(Duration::from_secs(5)))
+    ///     })
+    ///     .await?;
+    /// assert_eq!(*user, "user 7");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub fn load_with<'c, Q, F, Fut>(
+        &'c self,
+        key: &'c Q,
+        loader: F,
+    ) -> LoadCall<'c, K, V, Q, Adaptive<F>, Value>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        F: FnOnce(crate::LoadContext<K, V>) -> Fut,
+    {
+        LoadCall::new(self, key, Adaptive(loader))
+    }
+
+    /// Puts a value in, without tags, for the configured life. Loads of this key that are under way are overtaken.
+    pub fn insert(&self, key: K, value: V) {
+        self.insert_with(key, crate::Loaded::new(value));
+    }
+
+    /// Puts a value in with its own tags and life. A life of zero removes what was there.
+    pub fn insert_with(&self, key: K, loaded: crate::Loaded<V>) {
+        self.0.put(key, loaded);
+    }
+
+    /// Removes what is known of `key` and overtakes its loads: what began before is seen by no read that starts after.
+    ///
+    /// The local effect is there when this returns; awaiting the result waits for what is remote.
+    pub fn invalidate<Q>(&self, key: &Q) -> Invalidating
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.0.forget(key);
+        Invalidating::local()
+    }
+
+    /// Ends the life of `key`, but keeps the value for failures of the next load.
+    pub fn expire<Q>(&self, key: &Q) -> Invalidating
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let inner = &*self.0;
+        let hash = inner.hash(key);
+        let mut shard = inner.flights.shard(hash);
+        Flights::supersede(&mut shard, key);
+        if let Some(held) = inner.engine.get(hash, key) {
+            held.expire(tick());
+        }
+        inner.numbers.invalidated.increment();
+        Invalidating::local()
+    }
+
+    /// Drops everything this cache holds and overtakes all its loads.
+    pub fn clear(&self) -> Invalidating {
+        let inner = &*self.0;
+        inner.space.fences.other(|number| inner.cleared_at.store(number, Ordering::Release));
+        inner.flights.supersede_all();
+        inner.engine.clear();
+        inner.numbers.invalidated.increment();
+        Invalidating::local()
+    }
+
+    /// What it has done so far, and what it holds.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let engine = &self.0.engine;
+        self.0.numbers.snapshot(engine.len(), engine.weight(), engine.evicted())
+    }
+
+    /// Its name: that of the space and its own.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub fn config(&self) -> &CacheConfig {
+        &self.0.config
+    }
+
+    /// Loads under way.
+    #[must_use]
+    pub fn loading(&self) -> usize {
+        self.0.flights.len()
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    #[inline]
+    fn lookup<Q>(&self, hash: u64, key: &Q) -> Lookup<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        use crate::load::Probe;
+        match self.look(hash, key) {
+            Probe::Ready(held, _) | Probe::Refresh(held, Freshness::Fresh) => {
+                match Hit::new(held, Freshness::Fresh) {
+                    Some(hit) => {
+                        self.numbers.hits.increment();
+                        Lookup::Found(hit)
+                    }
+                    None => {
+                        self.numbers.nothing.increment();
+                        Lookup::Nothing
+                    }
+                }
+            }
+            Probe::Refresh(..) | Probe::Load(_) => {
+                self.numbers.misses.increment();
+                Lookup::Unknown
+            }
+        }
+    }
+
+    /// The fence of the last clear.
+    pub(crate) fn cleared_at(&self) -> u64 {
+        self.cleared_at.load(Ordering::Acquire)
+    }
+
+    fn forget<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        let mut shard = self.flights.shard(hash);
+        Flights::supersede(&mut shard, key);
+        let removed = self.engine.remove(hash, key);
+        // The value's own drop must not run under our lock.
+        drop(shard);
+        drop(removed);
+        self.numbers.invalidated.increment();
+    }
+
+    fn put(&self, key: K, loaded: crate::Loaded<V>) {
+        use crate::load::Found;
+        let hash = self.hash(&key);
+        let now = tick();
+        let lives = self.lives(loaded.fresh, matches!(loaded.found, Found::Nothing), 0);
+        let value = match loaded.found {
+            Found::Value(value) => Some(value),
+            Found::Nothing | Found::NotModified => None,
+        };
+        let mut shard = self.flights.shard(hash);
+        Flights::supersede(&mut shard, &key);
+        let draft = Draft {
+            hash,
+            weight: self.weigh(&key, value.as_ref()),
+            key,
+            value,
+            tags: loaded.tags.to_boxed(),
+            etag: loaded.etag,
+            as_of: self.space.fences.newest(),
+        };
+        self.store(&Arc::new(Entry::new(draft, lives, now)), now);
+    }
+
+    /// Puts an entry in. The caller holds the shard of its key and has checked the fences.
+    pub(crate) fn store(&self, entry: &Arc<Entry<K, V>>, now: Tick) {
+        let oversized = entry.weight > self.max_weight();
+        if oversized {
+            self.numbers.oversized.increment();
+        }
+        if oversized || entry.dead_at() <= now {
+            self.engine.remove(entry.hash, &entry.key);
+        } else {
+            self.engine.insert(Arc::clone(entry));
+        }
+    }
+
+    fn max_weight(&self) -> u64 {
+        self.config.max_entry_bytes.unwrap_or(match self.config.capacity {
+            crate::Capacity::Bytes(bytes) => (bytes / 8).max(1),
+            crate::Capacity::Entries(_) => 1,
+        })
+    }
+
+    /// The weight of a value, in the unit of the capacity; at least 1.
+    pub(crate) fn weigh(&self, key: &K, value: Option<&V>) -> u64 {
+        match self.config.capacity {
+            crate::Capacity::Entries(_) => 1,
+            crate::Capacity::Bytes(_) => self.parts.weigh(key, value).max(1),
+        }
+    }
+
+    /// The lives of a value: the configured ones or the wish of a loader, with jitter, within the greatest age.
+    pub(crate) fn lives(&self, wish: Option<Duration>, nothing: bool, load_nanos: u64) -> Lives {
+        let config = &self.config;
+        let life = wish.unwrap_or(if nothing { config.negative } else { config.fresh });
+        if nothing || life.is_zero() {
+            let fresh = life.min(config.max_age);
+            return Lives { fresh, refresh: fresh, stale: Duration::ZERO, error: Duration::ZERO };
+        }
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = scaled(life, 1.0 + config.jitter * rng.unit()).min(config.max_age);
+        let refresh = match config.refresh {
+            Refresh::Off => fresh,
+            Refresh::Fraction(share) => scaled(fresh, share),
+            Refresh::After(after) => after,
+            Refresh::XFetch(beta) => {
+                let early = rng.exponential(load_nanos as f64 * beta);
+                fresh.saturating_sub(Duration::from_nanos(early as u64))
+            }
+        };
+        Lives { fresh, refresh, stale: config.stale_while_revalidate, error: config.stale_if_error }
+    }
+
+    /// Whether this failure may be answered with a stale value.
+    pub(crate) fn tolerates(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Load(erased) => self.parts.tolerates(&*erased.error),
+            Failure::Recursive | Failure::Missing => false,
+            _ => true,
+        }
+    }
+}
+
+/// `life × factor`, as long as that fits.
+fn scaled(life: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(life.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+}
+
+impl<K, V> Clone for Cache<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Component for Cache<K, V> {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("cache", self.0.name.clone())
+    }
+
+    fn collect(&self, sink: &mut dyn Sink) {
+        self.0.numbers.collect(&self.stats(), self.0.config.capacity.amount(), sink);
+    }
+}

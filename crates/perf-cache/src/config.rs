@@ -1,0 +1,316 @@
+//! What a configuration file can say about a cache.
+
+use perf_core::{InvalidConfig, duration};
+use std::time::Duration;
+
+/// How much a cache holds: bytes as its weigher counts them, or entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Capacity {
+    /// Weight in bytes: keys, values and 128 bytes of bookkeeping for each entry.
+    Bytes(u64),
+    /// Number of entries, whatever their size.
+    Entries(u64),
+}
+
+/// A capacity in bytes: `.capacity(Bytes(64 << 20))`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+/// A capacity in entries: `.capacity(Entries(10_000))`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries(pub u64);
+
+impl From<Bytes> for Capacity {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes.0)
+    }
+}
+
+impl From<Entries> for Capacity {
+    fn from(entries: Entries) -> Self {
+        Self::Entries(entries.0)
+    }
+}
+
+impl Capacity {
+    /// The amount, in its own unit.
+    #[must_use]
+    pub const fn amount(self) -> u64 {
+        match self {
+            Self::Bytes(amount) | Self::Entries(amount) => amount,
+        }
+    }
+}
+
+/// When a hit on a value that is still fresh starts its refresh in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Refresh {
+    /// Never.
+    #[default]
+    Off,
+    /// After this share of the life, in (0, 1).
+    Fraction(f64),
+    /// This long after the load.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    After(Duration),
+    /// Optimal probabilistic early expiration (Vattani and others, VLDB 2015): earlier the longer a load takes, spread so
+    /// that nodes do not refresh together; the factor β is 1 unless there is a reason.
+    XFetch(f64),
+}
+
+impl Refresh {
+    /// [`Refresh::XFetch`] with factor `beta`.
+    #[must_use]
+    pub const fn xfetch(beta: f64) -> Self {
+        Self::XFetch(beta)
+    }
+}
+
+/// Which engine keeps the entries of the first tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// moka's.
+    #[default]
+    Moka,
+}
+
+/// The settings of one cache, as a configuration file writes them.
+///
+/// ```
+/// use perf_cache::CacheConfig;
+/// use std::time::Duration;
+///
+/// let config = CacheConfig { fresh: Duration::from_secs(5), ..CacheConfig::balanced() };
+/// assert!(config.validate().is_ok());
+/// assert_eq!(CacheConfig { jitter: 2.0, ..config }.validate().unwrap_err().field(), "jitter");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct CacheConfig {
+    /// What the first tier may hold. Default [`CacheConfig::CAPACITY`].
+    pub capacity: Capacity,
+    /// Life of a value. `0s` stores nothing. Default [`CacheConfig::FRESH`].
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub fresh: Duration,
+    /// When a hit starts a refresh ahead of the end of the life. Default off.
+    pub refresh: Refresh,
+    /// How long past its life a value is served while a refresh runs. Default 0.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub stale_while_revalidate: Duration,
+    /// How long past its life a value is served when the load fails or is late. Default 0.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub stale_if_error: Duration,
+    /// After a failed load, how long a stale value is served before the next attempt. Default
+    /// [`CacheConfig::THROTTLE`].
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub throttle: Duration,
+    /// Life of the knowledge that there is nothing. `0s` does not remember it. Default [`CacheConfig::NEGATIVE`].
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub negative: Duration,
+    /// Largest share of the capacity that such knowledge may take, in [0, 1]. Default [`CacheConfig::NEGATIVE_SHARE`].
+    pub negative_share: f64,
+    /// Lives are lengthened by a random share of at most this, in [0, 1], so that values loaded together do not end
+    /// together. Default [`CacheConfig::JITTER`].
+    pub jitter: f64,
+    /// No life is longer than this, jitter and the loader's own wishes included. Default 1 day.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub max_age: Duration,
+    /// How long a caller waits for a load when there is a stale value to serve instead; `None` waits for the load.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration::option"))]
+    pub soft_timeout: Option<Duration>,
+    /// How long a caller waits for a load at all. The load itself goes on. Default [`CacheConfig::HARD_TIMEOUT`].
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub hard_timeout: Duration,
+    /// After this long a load that has not ended is dropped, so that its key can be loaded again. Default
+    /// [`CacheConfig::ABANDON_AFTER`].
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub abandon_after: Duration,
+    /// Loads that may run at once. Default [`CacheConfig::MAX_LOADS`].
+    pub max_loads: u32,
+    /// A value heavier than this is returned but not kept. `None` means an eighth of the capacity in bytes.
+    pub max_entry_bytes: Option<u64>,
+    /// Which engine keeps the entries.
+    pub engine: EngineKind,
+}
+
+impl CacheConfig {
+    /// 64 MiB: some hundred thousand small rows, little beside a service's own memory.
+    pub const CAPACITY: Capacity = Capacity::Bytes(64 << 20);
+    /// One minute: long enough to absorb nearly all reads of a hot key, short enough to forgive a forgotten invalidation.
+    pub const FRESH: Duration = Duration::from_secs(60);
+    /// Five seconds: a source in trouble is asked rarely, and its recovery is noticed soon.
+    pub const THROTTLE: Duration = Duration::from_secs(5);
+    /// Five seconds: what does not exist is often about to be created.
+    pub const NEGATIVE: Duration = Duration::from_secs(5);
+    /// A tenth: a scan of random identifiers cannot evict more of what is useful.
+    pub const NEGATIVE_SHARE: f64 = 0.1;
+    /// A tenth of the life spreads values loaded in one burst over several seconds.
+    pub const JITTER: f64 = 0.1;
+    /// One day: whatever invalidation missed ends after it.
+    pub const MAX_AGE: Duration = Duration::from_secs(86_400);
+    /// Ten seconds: longer than any query worth waiting for in a request.
+    pub const HARD_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Two minutes: a load that hangs longer will not come back.
+    pub const ABANDON_AFTER: Duration = Duration::from_secs(120);
+    /// More loads than this at once only queue up in the source.
+    pub const MAX_LOADS: u32 = 1024;
+
+    /// Long lives and wide stale windows: for data that changes rarely or is always invalidated.
+    #[must_use]
+    pub fn aggressive() -> Self {
+        Self {
+            fresh: Duration::from_secs(600),
+            refresh: Refresh::Fraction(0.8),
+            stale_while_revalidate: Duration::from_secs(600),
+            stale_if_error: Duration::from_secs(86_400),
+            negative: Duration::from_secs(30),
+            soft_timeout: Some(Duration::from_millis(50)),
+            ..Self::default()
+        }
+    }
+
+    /// A minute of life, refreshed ahead of its end, an hour of protection against failures.
+    #[must_use]
+    pub fn balanced() -> Self {
+        Self {
+            refresh: Refresh::XFetch(1.0),
+            stale_while_revalidate: Duration::from_secs(30),
+            stale_if_error: Duration::from_secs(3_600),
+            soft_timeout: Some(Duration::from_millis(100)),
+            ..Self::default()
+        }
+    }
+
+    /// Five seconds of life and nothing stale, ever: for data that must follow its source closely.
+    #[must_use]
+    pub fn conservative() -> Self {
+        Self { fresh: Duration::from_secs(5), negative: Duration::from_secs(1), ..Self::default() }
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] naming the first field that cannot be used.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let share = |field, value: f64| {
+            (0.0..=1.0)
+                .contains(&value)
+                .then_some(())
+                .ok_or_else(|| InvalidConfig::new(field, value, "0 to 1"))
+        };
+        share("jitter", self.jitter)?;
+        share("negative_share", self.negative_share)?;
+        if self.capacity.amount() == 0 {
+            return Err(InvalidConfig::new("capacity", 0, "1 or more"));
+        }
+        if self.max_loads == 0 {
+            return Err(InvalidConfig::new("max_loads", 0, "1 or more"));
+        }
+        for (field, value) in [("hard_timeout", self.hard_timeout), ("abandon_after", self.abandon_after)] {
+            if value.is_zero() {
+                return Err(InvalidConfig::new(field, duration::format(value), "1ns or more"));
+            }
+        }
+        match self.refresh {
+            Refresh::Fraction(share) if !(share > 0.0 && share < 1.0) => {
+                Err(InvalidConfig::new("refresh.fraction", share, "above 0 and below 1"))
+            }
+            Refresh::XFetch(beta) if !(beta.is_finite() && beta > 0.0) => {
+                Err(InvalidConfig::new("refresh.x_fetch", beta, "above 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    /// A minute of life, nothing stale, everything else as the constants say.
+    fn default() -> Self {
+        Self {
+            capacity: Self::CAPACITY,
+            fresh: Self::FRESH,
+            refresh: Refresh::Off,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            throttle: Self::THROTTLE,
+            negative: Self::NEGATIVE,
+            negative_share: Self::NEGATIVE_SHARE,
+            jitter: Self::JITTER,
+            max_age: Self::MAX_AGE,
+            soft_timeout: None,
+            hard_timeout: Self::HARD_TIMEOUT,
+            abandon_after: Self::ABANDON_AFTER,
+            max_loads: Self::MAX_LOADS,
+            max_entry_bytes: None,
+            engine: EngineKind::default(),
+        }
+    }
+}
+
+/// The settings that most caches want one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Preset {
+    /// [`CacheConfig::aggressive`].
+    Aggressive,
+    /// [`CacheConfig::balanced`].
+    Balanced,
+    /// [`CacheConfig::conservative`].
+    Conservative,
+}
+
+impl From<Preset> for CacheConfig {
+    fn from(preset: Preset) -> Self {
+        match preset {
+            Preset::Aggressive => Self::aggressive(),
+            Preset::Balanced => Self::balanced(),
+            Preset::Conservative => Self::conservative(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid() {
+        for preset in [Preset::Aggressive, Preset::Balanced, Preset::Conservative] {
+            assert_eq!(CacheConfig::from(preset).validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let default = CacheConfig::default;
+        for (config, field) in [
+            (CacheConfig { jitter: f64::NAN, ..default() }, "jitter"),
+            (CacheConfig { capacity: Capacity::Entries(0), ..default() }, "capacity"),
+            (CacheConfig { refresh: Refresh::Fraction(1.0), ..default() }, "refresh.fraction"),
+            (CacheConfig { refresh: Refresh::XFetch(0.0), ..default() }, "refresh.x_fetch"),
+            (CacheConfig { max_loads: 0, ..default() }, "max_loads"),
+            (CacheConfig { hard_timeout: Duration::ZERO, ..default() }, "hard_timeout"),
+        ] {
+            assert_eq!(config.validate().unwrap_err().field(), field);
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn what_is_written_reads_back_and_unknown_fields_are_refused() {
+        let config = CacheConfig::aggressive();
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<CacheConfig>(&text).unwrap(), config);
+        let error = serde_json::from_str::<CacheConfig>(r#"{"ttl": "5s"}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `ttl`"), "{error}");
+    }
+}

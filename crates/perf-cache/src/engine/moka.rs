@@ -1,0 +1,71 @@
+//! moka as the engine: TinyLFU admission over an LRU, entries weighed by us.
+
+use super::{Engine, Held};
+use crate::entry::Entry;
+use moka::notification::RemovalCause;
+use perf_core::Counter;
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// A moka cache of our entries. moka's own clock cannot be paused, so its expiry is not used: freshness is ours.
+pub(crate) struct Moka<K, V> {
+    cache: moka::sync::Cache<K, Arc<Entry<K, V>>, foldhash::fast::RandomState>,
+    evicted: Arc<Counter>,
+}
+
+impl<K: crate::Key, V: Send + Sync + 'static> Moka<K, V> {
+    pub(crate) fn new(capacity: u64, hasher: foldhash::fast::RandomState) -> Self {
+        let evicted = Arc::new(Counter::new());
+        let counter = Arc::clone(&evicted);
+        let cache = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            .weigher(|_, entry: &Arc<Entry<K, V>>| u32::try_from(entry.weight).unwrap_or(u32::MAX))
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counter.increment();
+                }
+            })
+            .build_with_hasher(hasher);
+        Self { cache, evicted }
+    }
+}
+
+impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
+    fn get<Q>(&self, _: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.cache.get(key).map(Held::Owned)
+    }
+
+    fn insert(&self, entry: Arc<Entry<K, V>>) {
+        self.cache.insert(entry.key.clone(), entry);
+    }
+
+    fn remove<Q>(&self, _: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.cache.remove(key)
+    }
+
+    fn clear(&self) {
+        self.cache.invalidate_all();
+    }
+
+    fn len(&self) -> u64 {
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
+    }
+
+    fn weight(&self) -> u64 {
+        self.cache.weighted_size()
+    }
+
+    fn evicted(&self) -> u64 {
+        self.evicted.get()
+    }
+}

@@ -1,0 +1,43 @@
+//! The loads that a task is inside of, so that a loader that asks for its own key is told instead of waiting for itself.
+
+use std::sync::Arc;
+
+tokio::task_local! {
+    static CHAIN: Arc<Link>;
+}
+
+/// One load, and the loads it runs for.
+#[derive(Debug)]
+pub(crate) struct Link {
+    cache: u64,
+    hash: u64,
+    outer: Option<Arc<Self>>,
+}
+
+impl Link {
+    /// The load of this key, started by the present task.
+    pub(crate) fn new(cache: u64, hash: u64) -> Arc<Self> {
+        Arc::new(Self { cache, hash, outer: current() })
+    }
+
+    /// Runs `work` as part of this load.
+    pub(crate) async fn run<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+        CHAIN.scope(self, work).await
+    }
+}
+
+/// Whether the present task is loading this key, directly or further out.
+pub(crate) fn is_loading(cache: u64, hash: u64) -> bool {
+    let mut link = current();
+    while let Some(at) = link {
+        if at.cache == cache && at.hash == hash {
+            return true;
+        }
+        link = at.outer.clone();
+    }
+    false
+}
+
+fn current() -> Option<Arc<Link>> {
+    CHAIN.try_with(Arc::clone).ok()
+}

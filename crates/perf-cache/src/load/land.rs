@@ -1,0 +1,143 @@
+//! The end of a flight: what is stored, what is told, in every case.
+
+use super::flight::{Flight, Shard};
+use super::run::Loading;
+use super::{Found, Landing, LoadOptions, Loaded};
+use crate::Key;
+use crate::cache::Inner;
+use crate::clock::tick;
+use crate::engine::{Engine, Held};
+use crate::entry::{Age, Draft, Entry};
+use crate::error::Failure;
+use crate::hit::Freshness;
+use perf_core::Reason;
+use std::sync::Arc;
+
+/// A flight on its way down. Dropping it in the air (a runtime that shuts down) tells those who wait.
+pub(crate) struct Landed<K: Key, V: Send + Sync + 'static> {
+    pub(crate) inner: Arc<Inner<K, V>>,
+    pub(crate) flight: Arc<Flight<K, V>>,
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    /// The value past its life that was there when the load began.
+    pub(crate) base: Option<Held<K, V>>,
+    pub(crate) options: LoadOptions,
+}
+
+impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
+    /// Stores what was loaded, unless it was overtaken, and tells everyone.
+    pub(crate) fn land(&self, loading: Loading<V>, load_nanos: u64) {
+        self.count(&loading);
+        let inner = Arc::clone(&self.inner);
+        let mut shard = inner.flights.shard(self.hash);
+        let landing = match loading {
+            Ok(loaded) => self.keep(loaded, load_nanos),
+            Err(failure) => self.fall_back(failure),
+        };
+        self.leave(&mut shard);
+        drop(shard);
+        self.flight.land(landing);
+    }
+
+    /// Takes the flight out of its shard, if it is still the one of its key.
+    fn leave(&self, shard: &mut Shard<K, V>) {
+        if shard.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            shard.remove(&self.key);
+        }
+    }
+
+    fn count(&self, loading: &Loading<V>) {
+        let numbers = &self.inner.numbers;
+        match loading {
+            Ok(Loaded { found: Found::Nothing, .. }) => numbers.missing.increment(),
+            Ok(_) => numbers.loaded.increment(),
+            Err(Failure::Panicked(_)) => numbers.panicked.increment(),
+            Err(Failure::Timeout(_)) => numbers.abandoned.increment(),
+            Err(Failure::Overloaded(_)) => {}
+            Err(_) => numbers.failed.increment(),
+        }
+    }
+
+    /// Makes the entry and stores it if nothing it depends on was invalidated since the load began.
+    fn keep(&self, loaded: Loaded<V>, load_nanos: u64) -> Landing<K, V> {
+        let now = tick();
+        let Loaded { found, tags: added, fresh, etag, store } = loaded;
+        let mut tags = self.options.tags.clone();
+        tags.extend(added.iter().map(crate::Tag));
+        let lives =
+            self.inner.lives(fresh.or(self.options.fresh), matches!(found, Found::Nothing), load_nanos);
+        let value = match found {
+            Found::Value(value) => Some(value),
+            Found::Nothing => None,
+            Found::NotModified => return self.renew(lives, now),
+        };
+        let draft = Draft {
+            hash: self.hash,
+            weight: self.inner.weigh(&self.key, value.as_ref()),
+            key: self.key.clone(),
+            value,
+            tags: tags.to_boxed(),
+            etag,
+            as_of: self.flight.as_of,
+        };
+        let entry = Arc::new(Entry::new(draft, lives, now));
+        if self.is_overtaken(&entry) {
+            self.inner.numbers.superseded.increment();
+            return Ok((entry, Freshness::Superseded));
+        }
+        if store {
+            self.inner.store(&entry, now);
+        }
+        Ok((entry, Freshness::Fresh))
+    }
+
+    /// Gives the value that is there a new life, if it is still the one that was confirmed.
+    fn renew(&self, lives: crate::entry::Lives, now: crate::clock::Tick) -> Landing<K, V> {
+        let Some(base) = &self.base else {
+            return Err(Failure::Load(crate::error::Erased::new(
+                "the loader said `not modified`, but there is no value to keep",
+            )));
+        };
+        let entry = base.to_arc();
+        let held = self.inner.engine.get(self.hash, &self.key);
+        let same = held.is_some_and(|held| std::ptr::eq(&raw const *held, Arc::as_ptr(&entry)));
+        if self.is_overtaken(&entry) || !same {
+            self.inner.numbers.superseded.increment();
+            return Ok((entry, Freshness::Superseded));
+        }
+        entry.renew(lives, self.flight.as_of, now);
+        Ok((entry, Freshness::Fresh))
+    }
+
+    fn is_overtaken(&self, entry: &Entry<K, V>) -> bool {
+        let as_of = self.flight.as_of;
+        self.flight.is_superseded()
+            || as_of < self.inner.cleared_at()
+            || !self.inner.space.fences.allow(as_of, &entry.tags)
+    }
+
+    /// Serves what is left of an older value instead of the failure, if that is allowed.
+    fn fall_back(&self, failure: Failure) -> Landing<K, V> {
+        let now = tick();
+        let Some(held) = self.inner.engine.get(self.hash, &self.key) else { return Err(failure) };
+        let useful = held.age(now) != Age::Dead && self.inner.is_allowed(&held);
+        if !useful || held.value.is_none() || !self.inner.tolerates(&failure) {
+            return Err(failure);
+        }
+        held.throttle(now.after(self.inner.config.throttle));
+        Ok((held.to_arc(), Freshness::StaleError(failure.message())))
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Drop for Landed<K, V> {
+    fn drop(&mut self) {
+        if self.flight.landing().is_some() {
+            return;
+        }
+        self.inner.numbers.abandoned.increment();
+        let mut shard = self.inner.flights.shard(self.hash);
+        self.leave(&mut shard);
+        drop(shard);
+        self.flight.land(Err(Failure::Shutdown(self.inner.refused(Reason::Closed))));
+    }
+}

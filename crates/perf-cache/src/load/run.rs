@@ -1,0 +1,201 @@
+//! Looking into memory, and flying: the detached side of a load.
+
+use super::flight::{Flight, Shard};
+use super::land::Landed;
+use super::{LoadContext, LoadOptions, Start, chain::Link};
+use crate::Key;
+use crate::cache::Inner;
+use crate::clock::tick;
+use crate::engine::{Engine, Held};
+use crate::entry::Age;
+use crate::error::{Erased, Failure};
+use crate::hit::Freshness;
+use crate::load::Loaded;
+use perf_core::{Reason, Rejected, time};
+use std::any::Any;
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+/// What memory has to say about a key.
+pub(crate) enum Probe<K, V> {
+    /// Serve this.
+    Ready(Held<K, V>, Freshness),
+    /// Serve this and refresh it in the background.
+    Refresh(Held<K, V>, Freshness),
+    /// Load it; this much is there for failures and delays.
+    Load(Option<Held<K, V>>),
+}
+
+impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    /// Looks into memory and counts what it found.
+    #[inline]
+    pub(crate) fn probe<Q>(&self, hash: u64, key: &Q) -> Probe<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let probe = self.look(hash, key);
+        match &probe {
+            Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => self.count(held, freshness),
+            Probe::Load(_) => self.numbers.misses.increment(),
+        }
+        probe
+    }
+
+    /// Looks into memory.
+    #[inline]
+    pub(crate) fn look<Q>(&self, hash: u64, key: &Q) -> Probe<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let Some(held) = self.engine.get(hash, key) else { return Probe::Load(None) };
+        if !self.is_allowed(&held) {
+            return Probe::Load(None);
+        }
+        let now = tick();
+        if held.is_calm(now) {
+            return Probe::Ready(held, Freshness::Fresh);
+        }
+        match held.age(now) {
+            Age::Fresh => Probe::Ready(held, Freshness::Fresh),
+            Age::RefreshDue => Probe::Refresh(held, Freshness::Fresh),
+            Age::Stale => Probe::Refresh(held, Freshness::Refreshing),
+            Age::ErrorOnly => Probe::Load(Some(held)),
+            Age::Dead => Probe::Load(None),
+        }
+    }
+
+    /// Whether nothing the entry depends on was invalidated since it was loaded.
+    #[inline]
+    pub(crate) fn is_allowed(&self, entry: &Held<K, V>) -> bool {
+        let newest = self.space.fences.newest();
+        entry.seen() >= newest || self.is_allowed_at(entry, newest)
+    }
+
+    #[cold]
+    fn is_allowed_at(&self, entry: &Held<K, V>, newest: u64) -> bool {
+        let seen = entry.seen();
+        let allowed = seen >= self.cleared_at() && self.space.fences.allow(seen, &entry.tags);
+        if allowed {
+            entry.confirm(newest);
+        }
+        allowed
+    }
+
+    fn count(&self, held: &Held<K, V>, freshness: &Freshness) {
+        if held.value.is_none() {
+            self.numbers.nothing.increment();
+        } else if freshness.is_stale() {
+            self.numbers.stale.increment();
+        } else {
+            self.numbers.hits.increment();
+        }
+    }
+
+    /// Starts a load in the background for a value that is still there, unless one is under way.
+    #[cold]
+    pub(crate) fn refresh(
+        self: &Arc<Self>,
+        hash: u64,
+        key: K,
+        start: Start<K, V>,
+        options: LoadOptions,
+        held: &Held<K, V>,
+    ) {
+        let mut shard = self.flights.shard(hash);
+        if shard.contains_key(&key) {
+            return;
+        }
+        if self.loads.available_permits() == 0 {
+            // Refreshes are shed first; the next hit after the throttle asks again.
+            self.numbers.refused.increment();
+            held.throttle(tick().after(self.config.throttle));
+            return;
+        }
+        self.numbers.refreshes.increment();
+        let landed = self.depart(&mut shard, hash, key, options, Some(held.clone()));
+        drop(shard);
+        landed.launch(start);
+    }
+
+    /// Puts a flight into its shard. The caller launches it after giving the shard back.
+    pub(crate) fn depart(
+        self: &Arc<Self>,
+        shard: &mut Shard<K, V>,
+        hash: u64,
+        key: K,
+        options: LoadOptions,
+        base: Option<Held<K, V>>,
+    ) -> Landed<K, V> {
+        let flight = Arc::new(Flight::new(self.space.fences.newest()));
+        if let Some(older) = shard.insert(key.clone(), Arc::clone(&flight)) {
+            older.supersede();
+        }
+        Landed { inner: Arc::clone(self), flight, hash, key, base, options }
+    }
+
+    pub(crate) fn refused(&self, reason: Reason) -> Rejected {
+        Rejected::new(reason, self.name.clone())
+    }
+}
+
+/// How the loader itself ended.
+pub(crate) type Loading<V> = Result<Loaded<V>, Failure>;
+
+impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
+    /// Starts the load in a task of its own. Not under the shard's lock: a runtime that is shutting down drops the task
+    /// at once, which takes that lock.
+    pub(crate) fn launch(self, start: Start<K, V>) {
+        let link = Link::new(self.inner.id, self.hash);
+        // Without a runtime the flight is dropped here, and its drop tells those who wait.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(link.run(self.fly(start))));
+        }
+    }
+
+    /// Loads, stores, and tells everyone who waits.
+    async fn fly(self, start: Start<K, V>) {
+        let abandon = self.inner.config.abandon_after;
+        let Ok(permit) = time::timeout(abandon, self.inner.loads.acquire()).await else {
+            self.inner.numbers.refused.increment();
+            let refusal = self.inner.refused(Reason::Full);
+            return self.land(Err(Failure::Overloaded(refusal)), 0);
+        };
+        let begun = time::now();
+        let context = LoadContext { key: self.key.clone(), base: self.base.clone() };
+        let loading = match time::timeout(abandon, caught(start, context)).await {
+            Ok(loading) => loading,
+            Err(_) => Err(Failure::Timeout(self.inner.refused(Reason::Timeout))),
+        };
+        drop(permit);
+        let taken = begun.elapsed();
+        self.inner.numbers.load_time.record_duration(taken);
+        self.land(loading, crate::clock::nanos(taken));
+    }
+}
+
+/// Runs a loader; a panic in it is a result, with its message.
+async fn caught<K, V>(start: Start<K, V>, context: LoadContext<K, V>) -> Loading<V> {
+    let started = catch_unwind(AssertUnwindSafe(|| start(context)));
+    let mut load = started.map_err(|payload| Failure::Panicked(message(&*payload)))?;
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(loaded)) => Poll::Ready(loaded.map_err(|erased: Erased| Failure::Load(erased))),
+        Err(payload) => Poll::Ready(Err(Failure::Panicked(message(&*payload)))),
+    })
+    .await
+}
+
+fn message(payload: &(dyn Any + Send)) -> Arc<str> {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).into()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.as_str().into()
+    } else {
+        "a panic without a message".into()
+    }
+}

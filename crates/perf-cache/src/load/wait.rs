@@ -1,0 +1,134 @@
+//! The caller's side of a load: join it or start it, and wait as long as is allowed.
+
+use super::flight::Seat;
+use super::land::Landed;
+use super::run::Probe;
+use super::{Landing, LoadOptions, Start, chain};
+use crate::Key;
+use crate::cache::Inner;
+use crate::engine::Held;
+use crate::error::Failure;
+use crate::hit::{Freshness, Hit};
+use perf_core::{Deadline, Reason, time};
+use std::sync::Arc;
+
+/// What a caller finds when it comes to load.
+enum Step<K: Key, V: Send + Sync + 'static> {
+    /// It is there by now.
+    Ready(Held<K, V>, Freshness),
+    /// Someone else's flight; the newest fence when it was joined; the loader that was not needed.
+    Join { seat: Seat<K, V>, joined_at: u64, start: Start<K, V> },
+    /// A flight of its own, not yet launched.
+    Lead { seat: Seat<K, V>, landed: Landed<K, V>, start: Start<K, V> },
+}
+
+/// How often a caller joins a flight that turns out to be overtaken before it insists on one of its own.
+const JOINS: u32 = 2;
+
+impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    /// Waits for the value of a key: for the flight of someone else, or for one that `start` begins.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the flight to itself; it goes on and stores its value.
+    pub(crate) async fn wait_for(
+        self: &Arc<Self>,
+        hash: u64,
+        key: K,
+        mut start: Start<K, V>,
+        options: LoadOptions,
+    ) -> Result<Option<Hit<K, V>>, Failure> {
+        if chain::is_loading(self.id, hash) {
+            return Err(Failure::Recursive);
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            // Neither a load nor a timer can run here.
+            return Err(Failure::Shutdown(self.refused(Reason::Closed)));
+        }
+        let deadline = self.patience(&options);
+        let mut joins = 0;
+        loop {
+            let (step, stale) = self.join_or_lead(hash, &key, start, &options, joins >= JOINS);
+            let (seat, again) = match step {
+                Step::Ready(held, freshness) => return Ok(Hit::new(held, freshness)),
+                Step::Join { seat, joined_at, start } => (seat, Some((joined_at, start))),
+                Step::Lead { seat, landed, start } => {
+                    landed.launch(start);
+                    (seat, None)
+                }
+            };
+            let Some(landing) = self.landing(&seat, stale.is_some(), deadline).await else {
+                return self.late(stale, &options);
+            };
+            let (entry, freshness) = landing?;
+            match again {
+                // Whoever joined after an invalidation that overtook the flight must not be given its value.
+                Some((joined_at, loader)) if self.is_overtaken_for(joined_at, &seat, &entry.tags) => {
+                    joins += 1;
+                    start = loader;
+                }
+                _ => return Ok(Hit::new(Held::Owned(entry), freshness)),
+            }
+        }
+    }
+
+    /// When the caller gives up.
+    fn patience(&self, options: &LoadOptions) -> Deadline {
+        Deadline::within(self.config.hard_timeout).earliest(options.deadline)
+    }
+
+    fn is_overtaken_for(&self, joined_at: u64, seat: &Seat<K, V>, tags: &[u64]) -> bool {
+        let as_of = seat.flight().as_of;
+        joined_at > as_of && !self.space.fences.allow(as_of, tags)
+    }
+
+    /// Joins the flight of this key or makes one, and says which stale value there is. Under the lock of the key's shard,
+    /// so there is never a second flight.
+    fn join_or_lead(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        start: Start<K, V>,
+        options: &LoadOptions,
+        insist: bool,
+    ) -> (Step<K, V>, Option<Held<K, V>>) {
+        let mut shard = self.flights.shard(hash);
+        let stale = match self.look(hash, key) {
+            Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => {
+                return (Step::Ready(held, freshness), None);
+            }
+            Probe::Load(stale) => stale,
+        };
+        let joined_at = self.space.fences.newest();
+        if let Some(flight) = shard.get(key)
+            && !(insist && flight.as_of < joined_at)
+        {
+            self.numbers.joined.increment();
+            return (Step::Join { seat: flight.board(), joined_at, start }, stale);
+        }
+        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), stale.clone());
+        (Step::Lead { seat: landed.flight.board(), landed, start }, stale)
+    }
+
+    /// The landing, or `None` when the caller's patience ends first.
+    async fn landing(&self, seat: &Seat<K, V>, has_stale: bool, deadline: Deadline) -> Option<Landing<K, V>> {
+        let soft = match self.config.soft_timeout {
+            Some(limit) if has_stale => Deadline::within(limit),
+            _ => Deadline::NEVER,
+        };
+        deadline.earliest(soft).run(seat.landed()).await.ok()
+    }
+
+    /// What a caller gets whose patience has ended.
+    fn late(&self, stale: Option<Held<K, V>>, options: &LoadOptions) -> Result<Option<Hit<K, V>>, Failure> {
+        self.numbers.timeouts.increment();
+        if let Some(held) = stale
+            && self.is_allowed(&held)
+        {
+            self.numbers.stale.increment();
+            return Ok(Hit::new(held, Freshness::StaleTimeout));
+        }
+        let by_caller = options.deadline.has_passed(time::now());
+        let reason = if by_caller { Reason::DeadlineExceeded } else { Reason::Timeout };
+        Err(Failure::Timeout(self.refused(reason)))
+    }
+}

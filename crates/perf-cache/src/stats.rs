@@ -1,0 +1,212 @@
+//! What a cache counts, and how its numbers leave it.
+
+use perf_core::{Counter, Desc, Histogram, Sink, Unit};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The counters of one cache. Hot paths touch nothing but these.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) hits: Counter,
+    pub(crate) stale: Counter,
+    pub(crate) nothing: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) joined: Counter,
+    pub(crate) loaded: Counter,
+    pub(crate) missing: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) panicked: Counter,
+    pub(crate) abandoned: Counter,
+    pub(crate) superseded: Counter,
+    pub(crate) refreshes: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) timeouts: Counter,
+    pub(crate) oversized: Counter,
+    pub(crate) invalidated: Counter,
+    pub(crate) load_time: Histogram,
+    /// The greatest estimate so far: a total must not fall when the mean does.
+    saved_nanos: AtomicU64,
+}
+
+/// A snapshot of what a cache has done since it was made. All totals are monotone.
+///
+/// ```
+/// # use perf_cache::{Cache, CacheSpace};
+/// let users: Cache<u64, String> = CacheSpace::in_process("shop").cache("users").build().unwrap();
+/// let before = users.stats();
+/// users.get(&1);
+/// assert_eq!(users.stats().since(&before).misses, 1);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Reads answered with a fresh value.
+    pub hits: u64,
+    /// Reads answered with a stale value.
+    pub stale: u64,
+    /// Reads answered with the knowledge that there is nothing.
+    pub nothing: u64,
+    /// Reads that found nothing usable.
+    pub misses: u64,
+    /// Misses that joined a load already running.
+    pub joined: u64,
+    /// Loads that gave a value.
+    pub loaded: u64,
+    /// Loads that found nothing.
+    pub missing: u64,
+    /// Loads that failed.
+    pub failed: u64,
+    /// Loads that panicked.
+    pub panicked: u64,
+    /// Loads dropped because they hung, or because the runtime ended.
+    pub abandoned: u64,
+    /// Loads overtaken by an invalidation: their values were returned but not kept.
+    pub superseded: u64,
+    /// Loads started in the background for a value that was still there.
+    pub refreshes: u64,
+    /// Loads refused because too many were running.
+    pub refused: u64,
+    /// Callers that stopped waiting for a load.
+    pub timeouts: u64,
+    /// Values not kept because they were too large.
+    pub oversized: u64,
+    /// Entries evicted for room.
+    pub evicted: u64,
+    /// Invalidations asked for: keys and clears.
+    pub invalidated: u64,
+    /// Entries held.
+    pub entries: u64,
+    /// Their weight, in the unit of the capacity.
+    pub weight: u64,
+    /// Loader time that hits saved: each hit counts as the mean time of a load.
+    pub saved: Duration,
+}
+
+impl CacheStats {
+    /// What happened after `earlier`; the levels (`entries`, `weight`) are the present ones.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            stale: self.stale.saturating_sub(earlier.stale),
+            nothing: self.nothing.saturating_sub(earlier.nothing),
+            misses: self.misses.saturating_sub(earlier.misses),
+            joined: self.joined.saturating_sub(earlier.joined),
+            loaded: self.loaded.saturating_sub(earlier.loaded),
+            missing: self.missing.saturating_sub(earlier.missing),
+            failed: self.failed.saturating_sub(earlier.failed),
+            panicked: self.panicked.saturating_sub(earlier.panicked),
+            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
+            superseded: self.superseded.saturating_sub(earlier.superseded),
+            refreshes: self.refreshes.saturating_sub(earlier.refreshes),
+            refused: self.refused.saturating_sub(earlier.refused),
+            timeouts: self.timeouts.saturating_sub(earlier.timeouts),
+            oversized: self.oversized.saturating_sub(earlier.oversized),
+            evicted: self.evicted.saturating_sub(earlier.evicted),
+            invalidated: self.invalidated.saturating_sub(earlier.invalidated),
+            entries: self.entries,
+            weight: self.weight,
+            saved: self.saved.saturating_sub(earlier.saved),
+        }
+    }
+
+    /// Share of reads answered without waiting for a load, in [0, 1]; `None` before the first read.
+    #[must_use]
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let answered = self.hits + self.stale + self.nothing;
+        let reads = answered + self.misses;
+        (reads > 0).then(|| answered as f64 / reads as f64)
+    }
+}
+
+const READS: Desc = Desc::counter("perf_cache_reads_total", "Reads, by what they found", Unit::Count);
+const JOINED: Desc =
+    Desc::counter("perf_cache_joined_total", "Misses that joined a load already running", Unit::Count);
+const LOADS: Desc = Desc::counter("perf_cache_loads_total", "Loads, by how they ended", Unit::Count);
+const REFRESHES: Desc =
+    Desc::counter("perf_cache_refreshes_total", "Loads started in the background", Unit::Count);
+const REFUSED: Desc =
+    Desc::counter("perf_cache_refused_total", "Loads refused because too many were running", Unit::Count);
+const TIMEOUTS: Desc =
+    Desc::counter("perf_cache_timeouts_total", "Callers that stopped waiting for a load", Unit::Count);
+const OVERSIZED: Desc =
+    Desc::counter("perf_cache_oversized_total", "Values too large to be kept", Unit::Count);
+const EVICTIONS: Desc = Desc::counter("perf_cache_evictions_total", "Entries evicted for room", Unit::Count);
+const INVALIDATIONS: Desc =
+    Desc::counter("perf_cache_invalidations_total", "Keys invalidated and clears", Unit::Count);
+const SAVED: Desc =
+    Desc::counter("perf_cache_saved_seconds_total", "Loader time that hits saved", Unit::Seconds);
+const LOAD_TIME: Desc = Desc::histogram("perf_cache_load_seconds", "Time that loads took", Unit::Seconds);
+const ENTRIES: Desc = Desc::gauge("perf_cache_entries", "Entries held", Unit::Count);
+const WEIGHT: Desc =
+    Desc::gauge("perf_cache_weight", "Weight held, in the unit of the capacity", Unit::Count);
+const CAPACITY: Desc = Desc::gauge("perf_cache_capacity", "Weight that may be held", Unit::Count);
+
+impl Numbers {
+    pub(crate) fn snapshot(&self, entries: u64, weight: u64, evicted: u64) -> CacheStats {
+        CacheStats {
+            hits: self.hits.get(),
+            stale: self.stale.get(),
+            nothing: self.nothing.get(),
+            misses: self.misses.get(),
+            joined: self.joined.get(),
+            loaded: self.loaded.get(),
+            missing: self.missing.get(),
+            failed: self.failed.get(),
+            panicked: self.panicked.get(),
+            abandoned: self.abandoned.get(),
+            superseded: self.superseded.get(),
+            refreshes: self.refreshes.get(),
+            refused: self.refused.get(),
+            timeouts: self.timeouts.get(),
+            oversized: self.oversized.get(),
+            evicted,
+            invalidated: self.invalidated.get(),
+            entries,
+            weight,
+            saved: self.saved(),
+        }
+    }
+
+    /// An estimate, so that a hit has nothing more to count than itself.
+    fn saved(&self) -> Duration {
+        let mean = self.load_time.snapshot().mean().unwrap_or(0.0);
+        let hits = self.hits.get() + self.stale.get();
+        let estimate = (mean * hits as f64 * 1e9) as u64;
+        Duration::from_nanos(self.saved_nanos.fetch_max(estimate, Ordering::Relaxed).max(estimate))
+    }
+
+    pub(crate) fn collect(&self, stats: &CacheStats, capacity: u64, sink: &mut dyn Sink) {
+        for (result, total) in
+            [("hit", stats.hits), ("stale", stats.stale), ("nothing", stats.nothing), ("miss", stats.misses)]
+        {
+            sink.counter(&READS, &[("result", result)], total);
+        }
+        for (result, total) in [
+            ("ok", stats.loaded),
+            ("missing", stats.missing),
+            ("error", stats.failed),
+            ("panic", stats.panicked),
+            ("abandoned", stats.abandoned),
+            ("superseded", stats.superseded),
+        ] {
+            sink.counter(&LOADS, &[("result", result)], total);
+        }
+        for (desc, total) in [
+            (&JOINED, stats.joined),
+            (&REFRESHES, stats.refreshes),
+            (&REFUSED, stats.refused),
+            (&TIMEOUTS, stats.timeouts),
+            (&OVERSIZED, stats.oversized),
+            (&EVICTIONS, stats.evicted),
+            (&INVALIDATIONS, stats.invalidated),
+        ] {
+            sink.counter(desc, &[], total);
+        }
+        sink.seconds(&SAVED, &[], stats.saved);
+        sink.histogram(&LOAD_TIME, &[], &self.load_time);
+        sink.gauge(&ENTRIES, &[], stats.entries as f64);
+        sink.gauge(&WEIGHT, &[], stats.weight as f64);
+        sink.gauge(&CAPACITY, &[], capacity as f64);
+    }
+}

@@ -1,0 +1,6 @@
+//! The behaviour of perf-cache, one module per subject.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod invalidation;
+mod loading;
+mod numbers;
