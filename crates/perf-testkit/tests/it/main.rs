@@ -6,9 +6,13 @@
 )]
 
 mod guard;
+#[cfg(feature = "tower")]
+mod layer;
 mod mariadb;
 mod postgres;
+mod proxy;
 mod redis;
+mod script;
 
 use std::future::Future;
 use std::path::Path;
