@@ -1,1 +1,50 @@
-//! A load tester that cannot lie: planned-time latency, open and closed models, known-answer self-test.
+//! A load tester that cannot lie: latency counted from the planned instant, open and closed models, a verdict on itself.
+//!
+//! ```no_run
+//! use perf_load::{Arrivals, Load, Request, User};
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), perf_load::Error> {
+//! let target = "http://127.0.0.1:8080".parse()?;
+//! let shop = |_| {
+//!     |user: &mut User, request: &mut Request| {
+//!         let product = user.rng().below(20_000);
+//!         request.get(format_args!("/products/{product}")).step("product");
+//!     }
+//! };
+//! let report = Load::open(Arrivals::Poisson)
+//!     .rate(800.0)
+//!     .warmup(Duration::from_secs(5))
+//!     .duration(Duration::from_secs(30))
+//!     .run(&target, shop)
+//!     .await?;
+//! println!("{report}");
+//! assert!(report.total.response.p99_ms < 300.0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod engine;
+mod error;
+mod failure;
+mod http;
+mod plan;
+mod report;
+mod scenario;
+mod stats;
+
+pub use engine::{Progress, Run, StopHandle};
+pub use error::Error;
+pub use failure::ErrorKind;
+pub use http::{Method, Request, Target};
+pub use plan::{
+    Arrivals, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DURATION, DEFAULT_MAX_KEPT_BODY, DEFAULT_SEED,
+    DEFAULT_TIMEOUT, Load, MAX_CONCURRENCY, MAX_DEFAULT_IN_FLIGHT, MAX_RATE, MIN_DEFAULT_IN_FLIGHT, Overflow,
+    Pacing, Planned, Schedule, Stage, Threads,
+};
+pub use report::{
+    Bucket, ErrorReport, GeneratorHealth, LatencyReport, LoadModel, LoadReport, REPORT_FORMAT, RunReport,
+    StepReport, Timeline, Verdict,
+};
+pub use scenario::{Answer, CheckFailed, Scenario, User};
+pub use stats::MAX_STEPS;

@@ -1,3 +1,3 @@
-//! The load tester.
+//! The load tester's command line.
 
 fn main() {}
