@@ -1,8 +1,9 @@
-//! Counters and gauges that many threads write at once: striped so that threads do not share a cache line, and without
-//! an atomic addition where a thread has its stripe to itself.
+//! Counters and gauges that many threads write at once: small while they are seldom written, and striped once they are
+//! hot, without an atomic addition where a thread has its stripe to itself.
 
 use crate::slots;
 use crate::sync::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 /// A part of a counter, with a cache line pair to itself (adjacent-line prefetching makes 64 bytes too few).
 #[derive(Debug)]
@@ -14,11 +15,15 @@ struct Stripe {
     shared: AtomicU64,
 }
 
-/// A monotone total. Adding never blocks; a thread with a stripe of its own (as many as twice the cores, at most 16)
-/// adds without an atomic read-modify-write and without sharing a cache line.
+/// Writes after which a counter gets stripes. Most of a host's thousands of series never see as many, and stay small
+/// and quick to read; the hot ones see them within a blink.
+const COLD_WRITES: u64 = 256;
+
+/// A monotone total. Adding never blocks. A counter that is written often gets stripes: a thread with one of its own (as
+/// many as twice the cores, at most 16) then adds without an atomic read-modify-write and without sharing a cache line.
 ///
-/// Totals wrap after 2⁶⁴, which at a billion a second takes 584 years. A counter takes 128 bytes for each stripe: 512
-/// bytes on two cores, 2 KiB on eight and more.
+/// Totals wrap after 2⁶⁴, which at a billion a second takes 584 years. A counter takes 32 bytes, and 128 more for each
+/// stripe once it is hot: 512 bytes on two cores, 2 KiB on eight and more.
 ///
 /// ```
 /// let hits = perf_core::Counter::new();
@@ -27,18 +32,19 @@ struct Stripe {
 /// assert_eq!(hits.get(), 3);
 /// ```
 #[derive(Debug)]
-pub struct Counter(Box<[Stripe]>);
+pub struct Counter {
+    /// What was added before there were stripes.
+    cold: AtomicU64,
+    /// How often, roughly: threads that write at the same moment may count as one.
+    writes: AtomicU64,
+    stripes: OnceLock<Box<[Stripe]>>,
+}
 
 impl Counter {
     /// A counter at zero.
     #[must_use]
     pub fn new() -> Self {
-        Self::striped(slots::stripes())
-    }
-
-    fn striped(stripes: usize) -> Self {
-        let stripe = || Stripe { own: AtomicU64::new(0), shared: AtomicU64::new(0) };
-        Self((0..stripes).map(|_| stripe()).collect())
+        Self { cold: AtomicU64::new(0), writes: AtomicU64::new(0), stripes: OnceLock::new() }
     }
 
     /// Adds one.
@@ -55,27 +61,46 @@ impl Counter {
 
     #[inline]
     fn add_in(&self, slot: usize, amount: u64) {
-        match self.0.get(slot) {
-            // Nobody else writes this cell, so nothing can come between the load and the store.
-            Some(Stripe { own, .. }) => {
-                own.store(own.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-            }
-            None => self.add_shared(slot, amount),
+        match self.stripes.get() {
+            Some(stripes) => match stripes.get(slot) {
+                // Nobody else writes this cell, so nothing can come between the load and the store.
+                Some(Stripe { own, .. }) => {
+                    own.store(own.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+                }
+                None => add_shared(stripes, slot, amount),
+            },
+            None => self.add_cold(amount),
         }
     }
 
-    fn add_shared(&self, slot: usize, amount: u64) {
-        self.0[slots::shared(slot, self.0.len())].shared.fetch_add(amount, Ordering::Relaxed);
+    #[inline(never)]
+    fn add_cold(&self, amount: u64) {
+        self.cold.fetch_add(amount, Ordering::Relaxed);
+        let writes = self.writes.load(Ordering::Relaxed) + 1;
+        self.writes.store(writes, Ordering::Relaxed);
+        if writes >= COLD_WRITES {
+            self.stripe(slots::stripes());
+        }
+    }
+
+    fn stripe(&self, stripes: usize) {
+        let stripe = |_| Stripe { own: AtomicU64::new(0), shared: AtomicU64::new(0) };
+        self.stripes.get_or_init(|| (0..stripes).map(stripe).collect());
     }
 
     /// The total. Additions running at the same time may or may not be seen; none is ever lost.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.iter().fold(0, |sum, stripe| {
+        let cold = self.cold.load(Ordering::Relaxed);
+        self.stripes.get().into_iter().flatten().fold(cold, |sum, stripe| {
             let own = stripe.own.load(Ordering::Relaxed);
             sum.wrapping_add(own).wrapping_add(stripe.shared.load(Ordering::Relaxed))
         })
     }
+}
+
+fn add_shared(stripes: &[Stripe], slot: usize, amount: u64) {
+    stripes[slots::shared(slot, stripes.len())].shared.fetch_add(amount, Ordering::Relaxed);
 }
 
 impl Default for Counter {
@@ -153,7 +178,19 @@ mod tests {
                 scope.spawn(|| (0..100).for_each(|_| counter.increment()));
             });
         }
+        assert!(counter.stripes.get().is_some());
         assert_eq!(counter.get(), 20_000);
+    }
+
+    #[test]
+    fn a_counter_that_is_seldom_written_stays_small() {
+        let counter = Counter::new();
+        (1..COLD_WRITES).for_each(|_| counter.add(1_000_000));
+        assert!(counter.stripes.get().is_none());
+        counter.increment();
+        assert!(counter.stripes.get().is_some());
+        counter.add(5);
+        assert_eq!(counter.get(), (COLD_WRITES - 1) * 1_000_000 + 6);
     }
 
     #[test]
@@ -178,7 +215,9 @@ mod loom_tests {
     #[test]
     fn owners_and_sharers_lose_nothing_and_readers_never_see_too_much() {
         loom::model(|| {
-            let shared = Arc::new((Slots::new(), Counter::striped(1)));
+            let counter = Counter::new();
+            counter.stripe(1);
+            let shared = Arc::new((Slots::new(), counter));
             let threads: Vec<_> = (0..2)
                 .map(|_| {
                     let shared = Arc::clone(&shared);
