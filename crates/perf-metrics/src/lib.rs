@@ -57,7 +57,7 @@ pub use health::{
     HealthCheck, HealthChecks, HealthChecksBuilder, InvalidCheck, LIVENESS, Lifecycle, READINESS, Report,
 };
 pub use instruments::{
-    Counter, Family, Gauge, Histogram, Instrument, NotAnIncrease, OVERFLOW, Series, Timer, Timing,
+    Counter, Family, Gauge, Histogram, Instrument, NotAnIncrease, OVERFLOW, Overflow, Series, Timer, Timing,
 };
 pub use metrics::{Metrics, MetricsBuilder};
 pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};

@@ -1,10 +1,10 @@
 use crate::instruments::Instruments;
 use crate::own::{self, Own};
-use crate::page::Page;
+use crate::page::{Globals, Page};
 use crate::process::Process;
 use crate::rejections::Rejections;
 use crate::view::View;
-use crate::{Counter, Format, Gauge, Histogram, Instrument, MetricsConfig, Timer};
+use crate::{Counter, Format, Gauge, Histogram, Instrument, MetricsConfig, Overflow, Timer};
 use perf_core::{Component, DuplicateComponent, InvalidConfig, Registration, Registry, Unit};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,6 +88,13 @@ impl Metrics {
         let mut out = Vec::new();
         self.render(Format::Text, &mut out);
         String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// The labels of the host's families that have more values than there may be series, with the values that came most
+    /// often: what to look at when `perf_metrics_rejected_total{reason="cardinality"}` rises.
+    #[must_use]
+    pub fn overflows(&self) -> Vec<Overflow> {
+        self.0.instruments.overflows()
     }
 
     /// Every number as a tree, and the health of every component: what an overview page shows.
@@ -191,11 +198,11 @@ impl MetricsBuilder {
     pub fn build(self) -> Result<Metrics, InvalidConfig> {
         self.config.validate()?;
         let rejections = Arc::<Rejections>::default();
-        let globals: Arc<[(String, String)]> =
+        let globals: Globals =
             self.config.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         Ok(Metrics(Arc::new(Shared {
             registry: self.registry,
-            instruments: Instruments::new(Arc::clone(&rejections)),
+            instruments: Instruments::new(Arc::clone(&globals), Arc::clone(&rejections)),
             own: own::Own::new(Arc::clone(&rejections)),
             process: self.config.process.then(Process::new),
             page: Mutex::new(Page::new(globals, rejections)),

@@ -82,7 +82,7 @@ impl Sealed for Counter {
         }))
     }
 
-    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
-        page.push(family, labels, Value::Count(self.total()));
+    fn read(&self, family: Family<'_>, labels: &str, page: &mut Page) {
+        page.push_rendered(family, labels, Value::Count(self.total()));
     }
 }

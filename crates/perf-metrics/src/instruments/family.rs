@@ -1,12 +1,12 @@
 use super::Series;
+use super::cardinality::Offence;
+use super::hash::{HashMap, Hasher};
 use super::store::{Meta, Readable};
 use crate::MAX_LABELS;
-use crate::page::Page;
+use crate::page::{Globals, Page, render_labels};
 use crate::rejections::{Rejection, Rejections};
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The value of every label of a family's overflow series: where samples go once the family is full.
 pub const OVERFLOW: &str = "_overflow";
@@ -15,6 +15,7 @@ pub const OVERFLOW: &str = "_overflow";
 ///
 /// At most `series_limit` label sets get a series of their own. What comes after goes to one overflow series, whose
 /// labels all read [`OVERFLOW`]: the sum over all series stays exact, and memory stays bounded whatever the values are.
+/// Which label has too many values, and which ones, is told by [`Metrics::overflows`](crate::Metrics::overflows).
 ///
 /// ```
 /// let metrics = perf_metrics::Metrics::builder().series_limit(1).build().unwrap();
@@ -22,6 +23,7 @@ pub const OVERFLOW: &str = "_overflow";
 /// requests.with(["/orders"]).increment();
 /// requests.with(["/a-scanner-was-here"]).increment();
 /// assert!(metrics.text().contains(r#"requests_total{route="_overflow"} 1"#));
+/// assert_eq!(metrics.overflows()[0].label, "route");
 /// ```
 pub struct Family<T: Series, const N: usize>(Arc<FamilyState<T>>);
 
@@ -50,85 +52,152 @@ impl<T: Series, const N: usize> fmt::Debug for Family<T, N> {
     }
 }
 
-/// The series of a family by the hash of their label values; values that hash alike share a list.
+/// A label with more values than its family may have series.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Overflow {
+    /// The family.
+    pub metric: String,
+    /// The label.
+    pub label: String,
+    /// About how many distinct values overflowed; the standard error is 3.3 %.
+    pub distinct: f64,
+    /// The most frequent of them, cut to 128 bytes, with an upper bound of how often they came.
+    pub top: Vec<(String, u64)>,
+}
+
 pub(crate) struct FamilyState<T> {
     meta: Meta,
     limit: usize,
-    hasher: RandomState,
-    series: RwLock<ByHash<T>>,
+    hasher: Hasher,
+    series: RwLock<Labelled<T>>,
+    overflow: OnceLock<(T, Box<str>)>,
+    offences: OnceLock<Box<[Offence]>>,
+    globals: Globals,
     rejections: Arc<Rejections>,
 }
 
-struct ByHash<T> {
-    lists: HashMap<u64, Vec<Labelled<T>>>,
-    length: usize,
-    overflow: Option<T>,
+/// The series in the order in which they came, and where to find them by the hash of their label values.
+struct Labelled<T> {
+    entries: Vec<Entry<T>>,
+    newest: HashMap<usize>,
 }
 
-struct Labelled<T> {
+struct Entry<T> {
     values: Box<[Box<str>]>,
+    /// The whole label set as text, made once.
+    rendered: Box<str>,
     series: T,
+    /// An older entry with the same hash.
+    older: Option<usize>,
 }
 
 impl<T: Series> FamilyState<T> {
-    pub(super) fn new(meta: Meta, limit: usize, rejections: Arc<Rejections>) -> Self {
-        let series = RwLock::new(ByHash { lists: HashMap::new(), length: 0, overflow: None });
-        Self { meta, limit, hasher: RandomState::new(), series, rejections }
+    pub(super) fn new(meta: Meta, limit: usize, globals: Globals, rejections: Arc<Rejections>) -> Self {
+        let series = RwLock::new(Labelled { entries: Vec::new(), newest: HashMap::default() });
+        Self {
+            meta,
+            limit,
+            hasher: Hasher::default(),
+            series,
+            overflow: OnceLock::new(),
+            offences: OnceLock::new(),
+            globals,
+            rejections,
+        }
     }
 
     pub(super) fn with(&self, values: &[&str]) -> T {
-        let hash = self.hasher.hash_one(values);
+        let hash = self.hasher.hash(values);
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = series.find(hash, values) {
             return found.clone();
         }
+        let full = series.entries.len() >= self.limit;
         drop(series);
-        self.create(hash, values)
+        if full { self.overflowing(values) } else { self.create(hash, values) }
     }
 
     fn create(&self, hash: u64, values: &[&str]) -> T {
+        if values.iter().all(|value| *value == OVERFLOW) && !values.is_empty() {
+            return self.overflow().clone();
+        }
         let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = series.find(hash, values) {
             return found.clone();
         }
-        let full = series.length >= self.limit;
-        if full || values.iter().all(|value| *value == OVERFLOW) {
-            if full {
-                self.rejections.count(Rejection::Cardinality);
-            }
-            return series.overflow.get_or_insert_with(|| T::create(&self.rejections)).clone();
+        if series.entries.len() >= self.limit {
+            drop(series);
+            return self.overflowing(values);
         }
         let created = T::create(&self.rejections);
+        let position = series.entries.len();
+        let older = series.newest.insert(hash, position);
+        let rendered = self.rendered(values);
         let values = values.iter().map(|value| Box::from(*value)).collect();
-        series.lists.entry(hash).or_default().push(Labelled { values, series: created.clone() });
-        series.length += 1;
+        series.entries.push(Entry { values, rendered, series: created.clone(), older });
         created
+    }
+
+    /// The overflow series, and a note of what overflowed.
+    fn overflowing(&self, values: &[&str]) -> T {
+        self.rejections.count(Rejection::Cardinality);
+        let offences = || self.meta.keys.iter().map(|_| Offence::default()).collect();
+        for (offence, value) in self.offences.get_or_init(offences).iter().zip(values) {
+            offence.see(value, self.hasher.hash(&[value]));
+        }
+        self.overflow().clone()
+    }
+
+    fn overflow(&self) -> &T {
+        let create = || (T::create(&self.rejections), self.rendered(&vec![OVERFLOW; self.meta.keys.len()]));
+        &self.overflow.get_or_init(create).0
+    }
+
+    fn rendered(&self, values: &[&str]) -> Box<str> {
+        let mut labels = [("", ""); MAX_LABELS];
+        let labels = &mut labels[..self.meta.keys.len()];
+        for ((label, key), value) in labels.iter_mut().zip(&self.meta.keys).zip(values) {
+            *label = (key, value);
+        }
+        // Keys were checked when the family was made, so there is always a text.
+        render_labels(&self.globals, labels).unwrap_or_default().into()
     }
 }
 
-impl<T> ByHash<T> {
+impl<T> Labelled<T> {
     fn find(&self, hash: u64, values: &[&str]) -> Option<&T> {
-        let same = |l: &&Labelled<T>| l.values.iter().map(|v| &**v).eq(values.iter().copied());
-        self.lists.get(&hash)?.iter().find(same).map(|labelled| &labelled.series)
+        let mut position = self.newest.get(&hash).copied();
+        while let Some(entry) = position.and_then(|position| self.entries.get(position)) {
+            if entry.values.iter().map(|value| &**value).eq(values.iter().copied()) {
+                return Some(&entry.series);
+            }
+            position = entry.older;
+        }
+        None
     }
 }
 
 impl<T: Series> Readable for FamilyState<T> {
     fn read(&self, page: &mut Page) {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        let mut labels = [("", ""); MAX_LABELS];
-        let labels = &mut labels[..self.meta.keys.len()];
-        for (label, key) in labels.iter_mut().zip(&self.meta.keys) {
-            *label = (key, OVERFLOW);
+        for entry in &series.entries {
+            entry.series.read(self.meta.on_page(), &entry.rendered, page);
         }
-        if let Some(overflow) = &series.overflow {
-            overflow.read(self.meta.on_page(), labels, page);
+        if let Some((overflow, rendered)) = self.overflow.get() {
+            overflow.read(self.meta.on_page(), rendered, page);
         }
-        for labelled in series.lists.values().flatten() {
-            for (label, value) in labels.iter_mut().zip(&labelled.values) {
-                label.1 = value;
-            }
-            labelled.series.read(self.meta.on_page(), labels, page);
+    }
+
+    fn overflows(&self, found: &mut Vec<Overflow>) {
+        let offences = self.offences.get().into_iter().flatten();
+        for (offence, label) in offences.zip(&self.meta.keys) {
+            found.push(Overflow {
+                metric: self.meta.name.clone(),
+                label: label.clone(),
+                distinct: offence.distinct(),
+                top: offence.top(),
+            });
         }
     }
 }

@@ -53,9 +53,9 @@ impl Sealed for Gauge {
         Self(Arc::new(AtomicU64::new(0.0_f64.to_bits())))
     }
 
-    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
+    fn read(&self, family: Family<'_>, labels: &str, page: &mut Page) {
         if let Some(value) = self.value() {
-            page.push(family, labels, Value::Number(value));
+            page.push_rendered(family, labels, Value::Number(value));
         }
     }
 }

@@ -42,8 +42,9 @@ impl Sealed for Histogram {
         Self(Arc::default())
     }
 
-    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
-        page.push_histogram(family, labels, &self.0);
+    fn read(&self, family: Family<'_>, labels: &str, page: &mut Page) {
+        let value = page.distribution(&self.0);
+        page.push_rendered(family, labels, value);
     }
 }
 
@@ -101,7 +102,7 @@ impl Sealed for Timer {
         Self(Histogram::create(rejections))
     }
 
-    fn read(&self, family: Family<'_>, labels: &[(&str, &str)], page: &mut Page) {
+    fn read(&self, family: Family<'_>, labels: &str, page: &mut Page) {
         self.0.read(family, labels, page);
     }
 }

@@ -2,15 +2,17 @@
 
 mod builder;
 mod callback;
+mod cardinality;
 mod counter;
 mod family;
 mod gauge;
+mod hash;
 mod histogram;
 mod store;
 
 pub use builder::Instrument;
 pub use counter::{Counter, NotAnIncrease};
-pub use family::{Family, OVERFLOW};
+pub use family::{Family, OVERFLOW, Overflow};
 pub use gauge::Gauge;
 pub use histogram::{Histogram, Timer, Timing};
 
@@ -35,6 +37,6 @@ mod sealed {
 
         fn create(rejections: &Arc<Rejections>) -> Self;
 
-        fn read(&self, family: FamilyOnPage<'_>, labels: &[(&str, &str)], page: &mut Page);
+        fn read(&self, family: FamilyOnPage<'_>, labels: &str, page: &mut Page);
     }
 }

@@ -1,9 +1,9 @@
 //! The families of a host, by name.
 
 use super::Series;
-use super::family::FamilyState;
+use super::family::{FamilyState, Overflow};
 use crate::error::Shape;
-use crate::page::{Family as FamilyOnPage, Page};
+use crate::page::{Family as FamilyOnPage, Globals, Page};
 use crate::rejections::Rejections;
 use crate::{RegisterError, names};
 use perf_core::{Kind, Unit};
@@ -56,6 +56,11 @@ impl Meta {
 /// Something of the host's that has series.
 pub(crate) trait Readable: Send + Sync {
     fn read(&self, page: &mut Page);
+
+    /// Adds what had more label values than it may have series.
+    fn overflows(&self, found: &mut Vec<Overflow>) {
+        let _ = found;
+    }
 }
 
 struct Entry {
@@ -68,12 +73,13 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Instruments {
     families: Mutex<BTreeMap<String, Entry>>,
+    globals: Globals,
     rejections: Arc<Rejections>,
 }
 
 impl Instruments {
-    pub(crate) fn new(rejections: Arc<Rejections>) -> Self {
-        Self { families: Mutex::default(), rejections }
+    pub(crate) fn new(globals: Globals, rejections: Arc<Rejections>) -> Self {
+        Self { families: Mutex::default(), globals, rejections }
     }
 
     /// The family described, made when it is not there yet.
@@ -83,7 +89,12 @@ impl Instruments {
         limit: usize,
     ) -> Result<Arc<FamilyState<T>>, RegisterError> {
         self.entry(meta, |meta| {
-            let state = Arc::new(FamilyState::<T>::new(meta, limit, Arc::clone(&self.rejections)));
+            let state = Arc::new(FamilyState::<T>::new(
+                meta,
+                limit,
+                self.globals.clone(),
+                Arc::clone(&self.rejections),
+            ));
             (Arc::clone(&state), state)
         })
     }
@@ -111,6 +122,16 @@ impl Instruments {
         let entry = Entry { meta: meta.clone(), state: Arc::<S>::clone(&state), readable };
         families.insert(meta.name, entry);
         Ok(state)
+    }
+
+    /// The labels with more values than their families may have series.
+    pub(crate) fn overflows(&self) -> Vec<Overflow> {
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for entry in families.values() {
+            entry.readable.overflows(&mut found);
+        }
+        found
     }
 
     /// Reads every family. Writers are never kept waiting: the lock guards the list of families only.

@@ -2,12 +2,13 @@
 
 use super::number;
 use perf_core::Unit;
+use std::sync::OnceLock;
 
 /// Exponents of the bounds for a unit: the lowest, the highest and the step between them.
 const fn exponents(unit: Unit) -> (i32, i32, usize) {
     match unit {
-        // 61 µs to 64 s.
-        Unit::Seconds => (-14, 6, 1),
+        // 122 µs to 16 s.
+        Unit::Seconds => (-13, 4, 1),
         // 64 B to 4 GiB.
         Unit::Bytes => (6, 32, 2),
         // 1/256 to 1.
@@ -40,9 +41,22 @@ pub(super) fn cumulative<'a>(
     })
 }
 
-/// Writes the bound `2^exponent`.
-pub(super) fn write_bound(out: &mut Vec<u8>, exponent: i32) {
-    number::float(out, f64::from(exponent).exp2());
+/// The exponents of all units lie in this range.
+const EXPONENTS: std::ops::RangeInclusive<i32> = -13..=32;
+
+/// The bound `2^exponent` as text.
+pub(super) fn bound(exponent: i32) -> &'static [u8] {
+    static BOUNDS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let bounds = BOUNDS.get_or_init(|| {
+        EXPONENTS
+            .map(|exponent| {
+                let mut text = Vec::new();
+                number::float(&mut text, f64::from(exponent).exp2());
+                text
+            })
+            .collect()
+    });
+    bounds.get((exponent - EXPONENTS.start()) as usize).map_or(b"", Vec::as_slice)
 }
 
 /// How many values there are.

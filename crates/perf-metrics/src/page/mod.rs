@@ -20,6 +20,16 @@ use std::time::Duration;
 pub(crate) use labels::parse as parse_labels;
 pub(crate) use layout::Line;
 
+/// The labels of every series.
+pub(crate) type Globals = Arc<[(String, String)]>;
+
+/// The label set of a series that belongs to no component, as text.
+pub(crate) fn render_labels(globals: &Globals, own: &[(&str, &str)]) -> Option<String> {
+    let mut text = String::new();
+    labels::write(&mut text, globals, None, own)?;
+    Some(text)
+}
+
 /// A piece of the page's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -81,7 +91,7 @@ pub struct Page {
     /// The label `name` and the kind of the component that is being read.
     name: Option<String>,
     component: Span,
-    globals: Arc<[(String, String)]>,
+    globals: Globals,
     rejections: Arc<Rejections>,
     layout: Layout,
 }
@@ -91,7 +101,7 @@ pub struct Page {
 pub(crate) struct Mark(usize);
 
 impl Page {
-    pub(crate) fn new(globals: Arc<[(String, String)]>, rejections: Arc<Rejections>) -> Self {
+    pub(crate) fn new(globals: Globals, rejections: Arc<Rejections>) -> Self {
         Self { globals, rejections, ..Self::default() }
     }
 
@@ -156,18 +166,25 @@ impl Page {
         self.series.push(Series { name, help, labels, component: self.component, unit, kind, value });
     }
 
-    /// Adds a distribution, read from where it is kept.
-    pub(crate) fn push_histogram(&mut self, family: Family<'_>, own: &[(&str, &str)], histogram: &Histogram) {
+    /// Adds a series whose label set is text already.
+    pub(crate) fn push_rendered(&mut self, family: Family<'_>, labels: &str, value: Value) {
+        let (name, help) = self.write_family(family);
+        let labels = self.write(labels);
+        let (unit, kind) = (family.unit, family.kind);
+        self.series.push(Series { name, help, labels, component: self.component, unit, kind, value });
+    }
+
+    /// Reads a distribution from where it is kept.
+    pub(crate) fn distribution(&mut self, histogram: &Histogram) -> Value {
         histogram.read_into(&mut self.scratch);
         let start = self.buckets.len();
         self.buckets.extend(self.scratch.buckets());
-        let value = Value::Distribution {
+        Value::Distribution {
             zeros: self.scratch.zeros(),
             sum: self.scratch.sum(),
             schema: self.scratch.schema(),
             buckets: start..self.buckets.len(),
-        };
-        self.push(family, own, value);
+        }
     }
 
     /// Series of one family mostly come one after another, so name and help are written once for all of them.
@@ -208,7 +225,8 @@ impl Sink for Page {
     }
 
     fn histogram(&mut self, desc: &Desc, labels: &[Label<'_>], histogram: &Histogram) {
-        self.push_histogram(desc.into(), labels, histogram);
+        let value = self.distribution(histogram);
+        self.push(desc.into(), labels, value);
     }
 
     fn seconds(&mut self, desc: &Desc, labels: &[Label<'_>], total: Duration) {

@@ -66,7 +66,7 @@ fn sample(out: &mut Vec<u8>, line: &Line<'_>, suffix: &str, le: Option<Bound>) {
         if let Some(bound) = le {
             out.extend_from_slice(if line.labels.is_empty() { b"le=\"" } else { b",le=\"" });
             match bound {
-                Bound::Power(exponent) => classic::write_bound(out, exponent),
+                Bound::Power(exponent) => out.extend_from_slice(classic::bound(exponent)),
                 Bound::All => out.extend_from_slice(b"+Inf"),
             }
             out.push(b'"');
