@@ -1,0 +1,14 @@
+//! The behaviour of perf-http, one module for each part.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod layers;
+mod management;
+mod metrics;
+mod rate;
+mod support;
