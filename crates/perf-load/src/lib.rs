@@ -28,6 +28,7 @@ mod engine;
 mod error;
 mod failure;
 mod http;
+mod output;
 mod plan;
 mod report;
 mod scenario;
@@ -37,14 +38,15 @@ pub use engine::{Progress, Run, StopHandle};
 pub use error::Error;
 pub use failure::ErrorKind;
 pub use http::{Method, Request, Target};
+pub use output::{Format, check_writable};
 pub use plan::{
     Arrivals, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DURATION, DEFAULT_MAX_KEPT_BODY, DEFAULT_SEED,
     DEFAULT_TIMEOUT, Load, MAX_CONCURRENCY, MAX_DEFAULT_IN_FLIGHT, MAX_RATE, MIN_DEFAULT_IN_FLIGHT, Overflow,
     Pacing, Planned, Schedule, Stage, Threads,
 };
 pub use report::{
-    Bucket, ErrorReport, GeneratorHealth, LatencyReport, LoadModel, LoadReport, REPORT_FORMAT, RunReport,
-    StepReport, Timeline, Verdict,
+    Bucket, Checked, ErrorReport, Expectations, GeneratorHealth, LatencyReport, LoadModel, LoadReport,
+    REPORT_FORMAT, RunReport, StepReport, Timeline, Verdict,
 };
 pub use scenario::{Answer, CheckFailed, Scenario, User};
 pub use stats::MAX_STEPS;

@@ -8,6 +8,8 @@ mod protocol;
 mod run;
 mod shard;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub(crate) use shared::Shared;
 
 pub(crate) use protocol::{Failure, Fired, Protocol};

@@ -1,4 +1,5 @@
 use perf_core::Name;
+use std::any::Any;
 use std::fmt::Write as _;
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -80,6 +81,7 @@ pub struct Request {
     accepted: [u16; MAX_ACCEPTED],
     keep_body: bool,
     valid: bool,
+    attachment: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The step of requests that name none.
@@ -105,6 +107,7 @@ impl Request {
             accepted: [0; MAX_ACCEPTED],
             keep_body: false,
             valid: true,
+            attachment: None,
         };
         request.clear();
         request
@@ -117,6 +120,7 @@ impl Request {
         self.accepted = [0; MAX_ACCEPTED];
         self.keep_body = false;
         self.valid = true;
+        self.attachment = None;
         let path = Arc::clone(&self.default_path);
         self.method(Method::Get, &*path);
     }
@@ -183,6 +187,26 @@ impl Request {
             *free = status;
         }
         self
+    }
+
+    /// Remembers something with the request for [`Scenario::check`](crate::Scenario::check): what the answer must be, say. It is not
+    /// sent.
+    ///
+    /// ```
+    /// let mut request = perf_load::Request::new("shop.example");
+    /// request.get("/products/7").attach("lamp");
+    /// assert_eq!(request.attached::<&str>(), Some(&"lamp"));
+    /// assert_eq!(request.attached::<u64>(), None);
+    /// ```
+    pub fn attach<T: Send + Sync + 'static>(&mut self, value: T) -> &mut Self {
+        self.attachment = Some(Arc::new(value));
+        self
+    }
+
+    /// What was attached, if it is of this type.
+    #[must_use]
+    pub fn attached<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.attachment.as_deref()?.downcast_ref()
     }
 
     /// Path and query.

@@ -1,12 +1,15 @@
 use super::health::Evidence;
 use super::latency::millis;
 use super::{
-    ErrorReport, LatencyReport, LoadModel, LoadReport, REPORT_FORMAT, RunReport, StepReport, Timeline,
+    ErrorReport, LatencyReport, LoadModel, LoadReport, REPORT_FORMAT, Recorded, RunReport, StepReport,
+    Timeline,
 };
 use crate::engine::Shared;
+use crate::failure::ErrorKind;
 use crate::plan::{Load, Model, Threads};
-use crate::stats::{Interval, Latencies, Recorder, StepStats};
+use crate::stats::{ErrorSeen, Interval, Latencies, Recorder, StepStats};
 use perf_core::time::Duration;
+use std::collections::BTreeMap;
 
 impl RunReport {
     pub(crate) fn build(shared: &Shared, target: String, all: Recorder) -> Self {
@@ -28,6 +31,7 @@ impl RunReport {
             errors: &counts,
         }
         .judge();
+        let (width, intervals) = all.timeline.finish();
         Self {
             format: REPORT_FORMAT,
             target,
@@ -36,12 +40,17 @@ impl RunReport {
             interrupted: shared.was_stopped(),
             total: step(&total, measured),
             steps: all.steps.iter().map(|stats| step(stats, measured)).collect(),
-            errors: errors(&all),
+            errors: errors(&all.errors),
             connections: all.connects,
             keep_alive_races: all.races,
             warmup_requests: all.warmup_requests,
-            timeline: timeline(all.timeline.finish()),
+            timeline: timeline(width, &intervals),
             health,
+            expectations: Vec::new(),
+            recorded: Recorded {
+                response: Some(total.response),
+                intervals: intervals.into_iter().map(|interval| interval.cells).collect(),
+            },
         }
     }
 }
@@ -85,9 +94,8 @@ fn step(stats: &StepStats, measured_s: f64) -> StepReport {
     }
 }
 
-fn errors(all: &Recorder) -> Vec<ErrorReport> {
-    let mut errors: Vec<ErrorReport> = all
-        .errors
+fn errors(seen: &BTreeMap<ErrorKind, ErrorSeen>) -> Vec<ErrorReport> {
+    let mut errors: Vec<ErrorReport> = seen
         .iter()
         .map(|(kind, seen)| ErrorReport {
             kind: *kind,
@@ -101,7 +109,7 @@ fn errors(all: &Recorder) -> Vec<ErrorReport> {
     errors
 }
 
-fn timeline((width, intervals): (Duration, Vec<Interval>)) -> Timeline {
+fn timeline(width: Duration, intervals: &[Interval]) -> Timeline {
     let quantile = |q| {
         intervals.iter().map(|i| i.quantile_micros(q).map_or(0.0, |micros| micros as f64 / 1e3)).collect()
     };

@@ -1,15 +1,21 @@
 //! What a run found, as plain data.
 
 mod build;
+mod expect;
 mod health;
 mod latency;
+#[cfg(test)]
+pub(crate) mod tests;
 mod text;
 
+pub use expect::{Checked, Expectations};
 pub use health::{GeneratorHealth, Verdict};
 pub use latency::{Bucket, LatencyReport};
+pub(crate) use text::bytes;
 
 use crate::failure::ErrorKind;
 use crate::plan::Arrivals;
+use crate::stats::Latencies;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,9 +52,36 @@ pub struct RunReport {
     pub warmup_requests: u64,
     /// How far the generator itself can be trusted.
     pub health: GeneratorHealth,
+    /// What was expected, and whether it was kept; see [`RunReport::expect`].
+    #[serde(default)]
+    pub expectations: Vec<Checked>,
+    /// The full distributions, at three digits, for the formats that need them. Not part of the JSON form.
+    #[serde(skip)]
+    pub(crate) recorded: Recorded,
+}
+
+/// What [`RunReport`] keeps beside its plain data.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) response: Option<Latencies>,
+    /// The response times of each interval in microseconds, with their counts.
+    pub(crate) intervals: Vec<Vec<(u64, u64)>>,
+}
+
+/// Two reports are the same when their data is.
+impl PartialEq for Recorded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl RunReport {
+    /// Compares the run with what is expected of it, and keeps the outcome in the report. `true` when all of it was kept.
+    pub fn expect(&mut self, expectations: &Expectations) -> bool {
+        self.expectations = expectations.check(self);
+        self.expectations.iter().all(|outcome| outcome.kept)
+    }
+
     /// The step of this name.
     #[must_use]
     pub fn step(&self, name: &str) -> Option<&StepReport> {

@@ -8,29 +8,29 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(3_600);
 const SHORTEST_MICROS: u64 = 1;
 
 /// A distribution of times: an HDR histogram of three significant digits from 1 µs to 1 h, with an exact mean, minimum and maximum.
+/// The cells (190 kB) are made with the first value, because most of a report's distributions stay empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies {
-    histogram: Histogram<u64>,
+    histogram: Option<Histogram<u64>>,
+    digits: u8,
     sum_nanos: u128,
     min: Duration,
     max: Duration,
 }
 
 impl Latencies {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self::with_digits(3)
     }
 
-    pub(crate) fn with_digits(digits: u8) -> Self {
-        #[expect(clippy::expect_used, reason = "the bounds are constants the histogram accepts")]
-        let histogram = Histogram::new_with_bounds(SHORTEST_MICROS, LONGEST.as_micros() as u64, digits)
-            .expect("constant bounds are valid");
-        Self { histogram, sum_nanos: 0, min: Duration::MAX, max: Duration::ZERO }
+    /// With `digits` significant digits, 1 to 5.
+    pub(crate) const fn with_digits(digits: u8) -> Self {
+        Self { histogram: None, digits, sum_nanos: 0, min: Duration::MAX, max: Duration::ZERO }
     }
 
     pub(crate) fn record(&mut self, time: Duration) {
         let micros = u64::try_from(time.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
-        self.histogram.saturating_record(micros.max(SHORTEST_MICROS));
+        self.cells().saturating_record(micros.max(SHORTEST_MICROS));
         self.sum_nanos += time.as_nanos();
         self.min = self.min.min(time);
         self.max = self.max.max(time);
@@ -41,15 +41,16 @@ impl Latencies {
         if count == 0 {
             return;
         }
-        self.histogram.saturating_record_n(micros.max(SHORTEST_MICROS), count);
+        self.cells().saturating_record_n(micros.max(SHORTEST_MICROS), count);
         self.sum_nanos += u128::from(micros) * 1_000 * u128::from(count);
         self.min = self.min.min(Duration::from_micros(micros));
         self.max = self.max.max(Duration::from_micros(micros));
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
+        let Some(theirs) = &other.histogram else { return };
         // Fails only for a value beyond the bounds, which the other histogram has as well.
-        let merged = self.histogram.add(&other.histogram);
+        let merged = self.cells().add(theirs);
         debug_assert!(merged.is_ok(), "histograms of one kind have the same bounds");
         self.sum_nanos += other.sum_nanos;
         self.min = self.min.min(other.min);
@@ -57,14 +58,16 @@ impl Latencies {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.histogram.reset();
+        if let Some(histogram) = &mut self.histogram {
+            histogram.reset();
+        }
         self.sum_nanos = 0;
         self.min = Duration::MAX;
         self.max = Duration::ZERO;
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.histogram.len()
+        self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
     pub(crate) fn mean(&self) -> Duration {
@@ -76,7 +79,7 @@ impl Latencies {
     }
 
     pub(crate) fn stdev_micros(&self) -> f64 {
-        self.histogram.stdev()
+        self.histogram.as_ref().map_or(0.0, Histogram::stdev)
     }
 
     pub(crate) fn min(&self) -> Duration {
@@ -87,19 +90,30 @@ impl Latencies {
         self.max
     }
 
-    /// The quantile in microseconds, never above the exact maximum.
+    /// The quantile in microseconds, never above the exact maximum; 0 without any value.
     pub(crate) fn quantile_micros(&self, q: f64) -> f64 {
-        (self.histogram.value_at_quantile(q) as f64).min(self.max.as_nanos() as f64 / 1e3)
+        let cell = self.histogram.as_ref().map_or(0, |histogram| histogram.value_at_quantile(q));
+        (cell as f64).min(self.max.as_nanos() as f64 / 1e3)
     }
 
     /// The values recorded, in microseconds and ascending, with their counts.
     pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()))
+        let steps = self.histogram.iter().flat_map(Histogram::iter_recorded);
+        steps.map(|step| (step.value_iterated_to(), step.count_at_value()))
     }
 
-    #[cfg(test)]
-    pub(crate) const fn histogram(&self) -> &Histogram<u64> {
-        &self.histogram
+    /// The cells, once there is a value.
+    pub(crate) const fn histogram(&self) -> Option<&Histogram<u64>> {
+        self.histogram.as_ref()
+    }
+
+    fn cells(&mut self) -> &mut Histogram<u64> {
+        let digits = self.digits;
+        self.histogram.get_or_insert_with(|| {
+            #[expect(clippy::expect_used, reason = "the bounds are constants the histogram accepts")]
+            Histogram::new_with_bounds(SHORTEST_MICROS, LONGEST.as_micros() as u64, digits)
+                .expect("constant bounds are valid")
+        })
     }
 }
 

@@ -7,6 +7,6 @@ mod timeline;
 
 pub(crate) use latencies::{LONGEST, Latencies};
 pub use recorder::MAX_STEPS;
-pub(crate) use recorder::{Class, Recorder, Sample, StepStats};
+pub(crate) use recorder::{Class, ErrorSeen, Recorder, Sample, StepStats};
 pub(crate) use survival::{Quantile, Survival};
 pub(crate) use timeline::Interval;
