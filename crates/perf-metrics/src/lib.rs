@@ -34,10 +34,13 @@
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
+//! | `facade` | the host's and its libraries' `metrics::` calls are on the page | the `metrics` crate |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
 mod config;
 mod error;
+#[cfg(feature = "facade")]
+mod facade;
 mod format;
 mod health;
 mod instruments;
@@ -51,6 +54,8 @@ mod view;
 
 pub use config::{DEFAULT_SERIES_LIMIT, MAX_LABELS, MetricsConfig};
 pub use error::{RegisterError, Shape};
+#[cfg(feature = "facade")]
+pub use facade::{Facade, RecorderInstalled};
 pub use format::Format;
 pub use health::{
     Check, CheckReport, Criticality, DEFAULT_FAILURES, DEFAULT_INTERVAL, DEFAULT_SUCCESSES, DEFAULT_TIMEOUT,

@@ -79,6 +79,8 @@ impl Metrics {
     pub fn render(&self, format: Format, out: &mut Vec<u8>) {
         self.read(|page| match format {
             Format::Text => page.write_text(out),
+            Format::OpenMetrics => page.write_openmetrics(out),
+            Format::Protobuf => page.write_protobuf(out),
         });
     }
 
@@ -113,6 +115,16 @@ impl Metrics {
         self.0.config.series_limit
     }
 
+    #[cfg(feature = "facade")]
+    pub(crate) fn rejections(&self) -> &Arc<Rejections> {
+        self.0.own.rejections()
+    }
+
+    #[cfg(feature = "facade")]
+    pub(crate) fn globals(&self) -> Globals {
+        self.0.instruments.globals()
+    }
+
     pub(crate) fn instruments(&self) -> &Instruments {
         &self.0.instruments
     }
@@ -121,7 +133,7 @@ impl Metrics {
         self.0.own.callback_errors()
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Page) -> T) -> T {
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Page) -> T) -> T {
         let shared = &*self.0;
         let mut page = shared.page.lock().unwrap_or_else(PoisonError::into_inner);
         page.clear();

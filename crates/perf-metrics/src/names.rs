@@ -22,7 +22,7 @@ fn well_formed(name: &str, colons: bool) -> bool {
 }
 
 /// The nearest legal spelling, to be named in the refusal.
-fn legal_spelling(name: &str) -> String {
+pub(crate) fn legal_spelling(name: &str) -> String {
     let mut legal: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
     if legal.bytes().next().is_none_or(|first| first.is_ascii_digit()) {

@@ -42,6 +42,11 @@ impl Own {
         Self { rejections, callback_errors: Arc::default(), troubled: Mutex::default() }
     }
 
+    #[cfg(feature = "facade")]
+    pub(crate) fn rejections(&self) -> &Arc<Rejections> {
+        &self.rejections
+    }
+
     pub(crate) fn callback_errors(&self) -> Arc<Counter> {
         Arc::clone(&self.callback_errors)
     }

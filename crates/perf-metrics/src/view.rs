@@ -169,7 +169,7 @@ pub(crate) fn families(page: &Page) -> Vec<FamilyView> {
         let value = match line.value {
             Value::Count(total) => ValueView::Count(*total),
             Value::Number(number) => ValueView::Number(*number),
-            Value::Distribution { .. } => {
+            Value::Distribution(_) => {
                 let distribution = DistributionView::from(page.snapshot(line.value));
                 ValueView::Distribution(Box::new(distribution))
             }

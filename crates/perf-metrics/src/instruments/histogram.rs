@@ -1,10 +1,11 @@
+use super::exemplars::Exemplars;
 use super::sealed::Sealed;
 use crate::page::{Family, Page};
 use crate::rejections::Rejections;
 use perf_core::time::{self, Instant};
 use perf_core::{HistogramSnapshot, Kind};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A distribution: quantiles within 1.083 %, exact Prometheus buckets, no lock.
@@ -19,19 +20,52 @@ use std::time::Duration;
 /// assert_eq!(sizes.snapshot().count(), 1);
 /// ```
 #[derive(Clone, Debug)]
-pub struct Histogram(Arc<perf_core::Histogram>);
+pub struct Histogram(Arc<Recorded>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    values: perf_core::Histogram,
+    exemplars: OnceLock<Exemplars>,
+}
 
 impl Histogram {
     /// Records a value in the unit of the metric.
     #[inline]
     pub fn record(&self, value: f64) {
-        self.0.record(value);
+        self.0.values.record(value);
+    }
+
+    /// Records a value and notes where it came from, for OpenMetrics and protobuf: mostly `[("trace_id", id)]`. Each power
+    /// of two keeps its newest exemplar, at least for a second. Labels of more than 128 characters together are left out.
+    pub fn record_with(&self, value: f64, exemplar: &[(&str, &str)]) {
+        self.record(value);
+        if value.is_finite() && value >= 0.0 {
+            self.0.exemplars.get_or_init(Exemplars::default).note(value, exemplar);
+        }
+    }
+
+    /// Records a value as a system under constant load would have seen it: a value longer than the interval between two
+    /// calls hides the calls that could not start, so values one interval apart are recorded for those. Prefer
+    /// [`Timer::record_from`], which needs no guess.
+    pub fn record_corrected(&self, value: f64, interval: f64) {
+        self.record(value);
+        if !(interval > 0.0 && value.is_finite()) {
+            return;
+        }
+        // A bound keeps one absurd value from costing seconds.
+        for missed in 1..=100_000_u32 {
+            let hidden = value - f64::from(missed) * interval;
+            if hidden < interval {
+                break;
+            }
+            self.record(hidden);
+        }
     }
 
     /// The distribution at this moment.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
-        self.0.snapshot()
+        self.0.values.snapshot()
     }
 }
 
@@ -43,8 +77,11 @@ impl Sealed for Histogram {
     }
 
     fn read(&self, family: Family<'_>, labels: &str, page: &mut Page) {
-        let value = page.distribution(&self.0);
+        let value = page.distribution(&self.0.values);
         page.push_rendered(family, labels, value);
+        if let Some(exemplars) = self.0.exemplars.get() {
+            exemplars.read(page);
+        };
     }
 }
 
@@ -66,6 +103,11 @@ impl Timer {
     #[inline]
     pub fn record(&self, time: Duration) {
         self.0.record(time.as_secs_f64());
+    }
+
+    /// Records a time and notes the trace it belongs to; see [`Histogram::record_with`].
+    pub fn record_with(&self, time: Duration, exemplar: &[(&str, &str)]) {
+        self.0.record_with(time.as_secs_f64(), exemplar);
     }
 
     /// Records the time since something was *meant* to start, which is what its user waited, even when it started late:

@@ -4,6 +4,7 @@ mod builder;
 mod callback;
 mod cardinality;
 mod counter;
+mod exemplars;
 mod family;
 mod gauge;
 mod hash;
@@ -17,6 +18,8 @@ pub use gauge::Gauge;
 pub use histogram::{Histogram, Timer, Timing};
 
 pub(crate) use callback::Callback;
+#[cfg(feature = "facade")]
+pub(crate) use store::Readable;
 pub(crate) use store::{Instruments, Meta};
 
 use crate::page::{Family as FamilyOnPage, Page};

@@ -82,6 +82,11 @@ impl Instruments {
         Self { families: Mutex::default(), globals, rejections }
     }
 
+    #[cfg(feature = "facade")]
+    pub(crate) fn globals(&self) -> Globals {
+        Arc::clone(&self.globals)
+    }
+
     /// The family described, made when it is not there yet.
     pub(crate) fn family<T: Series>(
         &self,

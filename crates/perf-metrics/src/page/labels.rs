@@ -56,25 +56,47 @@ fn escape(text: &mut String, value: &str) {
 /// Reads back what [`write`] wrote, for views that are not text.
 pub(crate) fn parse(labels: &str) -> Vec<(String, String)> {
     let mut parsed = Vec::new();
+    each(labels, |key, value| parsed.push((key.to_owned(), value.to_owned())));
+    parsed
+}
+
+/// Calls `found` with every key and value of what [`write`] wrote. Allocates only where a value was escaped.
+pub(super) fn each(labels: &str, mut found: impl FnMut(&str, &str)) {
     let mut rest = labels;
     while let Some((key, quoted)) = rest.split_once("=\"") {
-        let mut value = String::new();
-        let mut characters = quoted.char_indices();
-        let mut end = quoted.len();
-        while let Some((at, c)) = characters.next() {
-            match c {
-                '"' => {
-                    end = at + 1;
-                    break;
-                }
-                '\\' => value.extend(characters.next().map(|(_, c)| if c == 'n' { '\n' } else { c })),
-                c => value.push(c),
-            }
+        let end = closing_quote(quoted);
+        let value = &quoted[..end];
+        if value.contains('\\') {
+            found(key, &unescape(value));
+        } else {
+            found(key, value);
         }
-        parsed.push((key.to_owned(), value));
-        rest = quoted[end..].trim_start_matches(',');
+        rest = quoted.get(end + 1..).unwrap_or_default().trim_start_matches(',');
     }
-    parsed
+}
+
+fn closing_quote(quoted: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in quoted.bytes().enumerate() {
+        match byte {
+            b'"' if !escaped => return at,
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    quoted.len()
+}
+
+fn unescape(value: &str) -> String {
+    let mut plain = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => plain.extend(characters.next().map(|c| if c == 'n' { '\n' } else { c })),
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

@@ -94,6 +94,10 @@ impl Layout {
         self.order.truncate(kept);
     }
 
+    pub(super) fn has_family(&self, name: &str, text: &str, series: &[Series]) -> bool {
+        self.order.binary_search_by(|at| series[*at as usize].name.of(text).cmp(name)).is_ok()
+    }
+
     pub(super) fn lines<'a>(&'a self, text: &'a str, series: &'a [Series]) -> impl Iterator<Item = Line<'a>> {
         let mut family = "";
         self.order.iter().filter_map(|at| series.get(*at as usize)).map(move |series| {

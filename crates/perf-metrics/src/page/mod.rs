@@ -8,6 +8,8 @@ mod classic;
 mod labels;
 mod layout;
 mod number;
+mod openmetrics;
+mod protobuf;
 mod text;
 
 use crate::rejections::{Rejection, Rejections};
@@ -77,8 +79,26 @@ pub(crate) enum Value {
     Count(u64),
     /// A level, or a total in seconds.
     Number(f64),
-    /// A distribution; its buckets are in the page.
-    Distribution { zeros: u64, sum: f64, schema: i8, buckets: Range<usize> },
+    /// A distribution.
+    Distribution(Distribution),
+}
+
+/// A distribution; its buckets and exemplars are in the page.
+#[derive(Clone, Debug)]
+pub(crate) struct Distribution {
+    pub(crate) zeros: u64,
+    pub(crate) sum: f64,
+    pub(crate) schema: i8,
+    pub(crate) buckets: Range<usize>,
+    notes: Range<usize>,
+}
+
+/// An exemplar: a value of the octave `(2^(octave − 1), 2^octave]` and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note {
+    pub(crate) octave: i32,
+    pub(crate) value: f64,
+    labels: Span,
 }
 
 /// The reading.
@@ -87,6 +107,9 @@ pub struct Page {
     text: String,
     series: Vec<Series>,
     buckets: Vec<(i32, u64)>,
+    notes: Vec<Note>,
+    /// The label sets of exemplars: apart from the text, which decides the layout.
+    note_text: String,
     scratch: HistogramSnapshot,
     /// The label `name` and the kind of the component that is being read.
     name: Option<String>,
@@ -111,6 +134,8 @@ impl Page {
         self.text.clear();
         self.series.clear();
         self.buckets.clear();
+        self.notes.clear();
+        self.note_text.clear();
         self.outside_components();
     }
 
@@ -147,8 +172,8 @@ impl Page {
     /// A distribution of this page as data of its own; empty for other values.
     pub(crate) fn snapshot(&self, value: &Value) -> HistogramSnapshot {
         match value {
-            Value::Distribution { zeros, sum, schema, buckets } => {
-                HistogramSnapshot::from_parts(*schema, *zeros, *sum, self.buckets(buckets))
+            Value::Distribution(d) => {
+                HistogramSnapshot::from_parts(d.schema, d.zeros, d.sum, self.buckets(&d.buckets))
             }
             _ => HistogramSnapshot::default(),
         }
@@ -179,12 +204,39 @@ impl Page {
         histogram.read_into(&mut self.scratch);
         let start = self.buckets.len();
         self.buckets.extend(self.scratch.buckets());
-        Value::Distribution {
+        let notes = self.notes.len();
+        Value::Distribution(Distribution {
             zeros: self.scratch.zeros(),
             sum: self.scratch.sum(),
             schema: self.scratch.schema(),
             buckets: start..self.buckets.len(),
+            notes: notes..notes,
+        })
+    }
+
+    /// Adds an exemplar of the distribution that was read last.
+    pub(crate) fn push_note(&mut self, octave: i32, value: f64, labels: &str) {
+        let start = self.note_text.len() as u32;
+        self.note_text.push_str(labels);
+        let labels = Span { start, end: self.note_text.len() as u32 };
+        self.notes.push(Note { octave, value, labels });
+        if let Some(Series { value: Value::Distribution(distribution), .. }) = self.series.last_mut() {
+            distribution.notes.end = self.notes.len();
         }
+    }
+
+    /// The exemplars of a distribution, in rising order.
+    fn notes(&self, distribution: &Distribution) -> &[Note] {
+        self.notes.get(distribution.notes.clone()).unwrap_or_default()
+    }
+
+    fn note_labels(&self, note: &Note) -> &str {
+        note.labels.of(&self.note_text)
+    }
+
+    /// Whether there is a family of this name.
+    fn has_family(&self, name: &str) -> bool {
+        self.layout.has_family(name, &self.text, &self.series)
     }
 
     /// Series of one family mostly come one after another, so name and help are written once for all of them.

@@ -1,6 +1,6 @@
 //! Prometheus text 0.0.4.
 
-use super::{Line, Page, Value, classic, number};
+use super::{Distribution, Line, Page, Value, classic, number};
 use perf_core::Kind;
 
 impl Page {
@@ -12,17 +12,17 @@ impl Page {
             }
             match line.value {
                 Value::Count(total) => {
-                    sample(out, &line, "", None);
+                    sample(out, line.name, "", line.labels, None);
                     number::whole(out, *total);
                     out.push(b'\n');
                 }
                 Value::Number(value) => {
-                    sample(out, &line, "", None);
+                    sample(out, line.name, "", line.labels, None);
                     number::float(out, *value);
                     out.push(b'\n');
                 }
-                Value::Distribution { zeros, sum, schema, buckets } => {
-                    distribution(out, &line, *zeros, *sum, *schema, self.buckets(buckets));
+                Value::Distribution(distribution) => {
+                    histogram(out, &line, distribution, self.buckets(&distribution.buckets));
                 }
             }
         }
@@ -49,24 +49,35 @@ fn header(out: &mut Vec<u8>, line: &Line<'_>) {
     });
 }
 
-/// The bound of a bucket: `2^exponent`, or everything.
+/// The bound of a bucket.
 #[derive(Clone, Copy)]
-enum Bound {
+pub(super) enum Bound {
+    /// `2^exponent`, in the shortest form.
     Power(i32),
+    /// `2^exponent`, always with a decimal point, as OpenMetrics wants it.
+    Canonical(i32),
+    /// Everything.
     All,
 }
 
 /// Writes everything of a sample but its value.
-fn sample(out: &mut Vec<u8>, line: &Line<'_>, suffix: &str, le: Option<Bound>) {
-    out.extend_from_slice(line.name.as_bytes());
+pub(super) fn sample(out: &mut Vec<u8>, name: &str, suffix: &str, labels: &str, le: Option<Bound>) {
+    out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(suffix.as_bytes());
-    if !line.labels.is_empty() || le.is_some() {
+    if !labels.is_empty() || le.is_some() {
         out.push(b'{');
-        out.extend_from_slice(line.labels.as_bytes());
+        out.extend_from_slice(labels.as_bytes());
         if let Some(bound) = le {
-            out.extend_from_slice(if line.labels.is_empty() { b"le=\"" } else { b",le=\"" });
+            out.extend_from_slice(if labels.is_empty() { b"le=\"" } else { b",le=\"" });
             match bound {
                 Bound::Power(exponent) => out.extend_from_slice(classic::bound(exponent)),
+                Bound::Canonical(exponent) => {
+                    out.extend_from_slice(classic::bound(exponent));
+                    // Negative powers have decimals anyway.
+                    if exponent >= 0 {
+                        out.extend_from_slice(b".0");
+                    }
+                }
                 Bound::All => out.extend_from_slice(b"+Inf"),
             }
             out.push(b'"');
@@ -76,27 +87,22 @@ fn sample(out: &mut Vec<u8>, line: &Line<'_>, suffix: &str, le: Option<Bound>) {
     out.push(b' ');
 }
 
-fn distribution(
-    out: &mut Vec<u8>,
-    line: &Line<'_>,
-    zeros: u64,
-    sum: f64,
-    schema: i8,
-    buckets: &[(i32, u64)],
-) {
-    for (exponent, at_most) in classic::cumulative(line.unit, schema, zeros, buckets) {
-        sample(out, line, "_bucket", Some(Bound::Power(exponent)));
+fn histogram(out: &mut Vec<u8>, line: &Line<'_>, distribution: &Distribution, buckets: &[(i32, u64)]) {
+    for (exponent, at_most) in
+        classic::cumulative(line.unit, distribution.schema, distribution.zeros, buckets)
+    {
+        sample(out, line.name, "_bucket", line.labels, Some(Bound::Power(exponent)));
         number::whole(out, at_most);
         out.push(b'\n');
     }
-    let count = classic::count(zeros, buckets);
-    sample(out, line, "_bucket", Some(Bound::All));
+    let count = classic::count(distribution.zeros, buckets);
+    sample(out, line.name, "_bucket", line.labels, Some(Bound::All));
     number::whole(out, count);
     out.push(b'\n');
-    sample(out, line, "_sum", None);
-    number::float(out, sum);
+    sample(out, line.name, "_sum", line.labels, None);
+    number::float(out, distribution.sum);
     out.push(b'\n');
-    sample(out, line, "_count", None);
+    sample(out, line.name, "_count", line.labels, None);
     number::whole(out, count);
     out.push(b'\n');
 }

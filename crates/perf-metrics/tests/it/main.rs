@@ -2,5 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+#[cfg(feature = "facade")]
+mod facade;
+mod formats;
 mod health;
 mod page;
+mod prometheus;
+mod tools;
