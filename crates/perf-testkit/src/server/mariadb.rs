@@ -49,7 +49,7 @@ impl MariaDbBuilder {
             let client = Binary { name: "mariadb", package: "mariadb-client" }.find()?;
             let account = Account::unless_unprivileged("mariadbd", "mysql")?;
             let port = Port::reserve()?;
-            let directory = Directory::create("mariadb", account, Signal::TERM)?;
+            let directory = Directory::create("mariadb", account, Signal::KILL)?;
             let data = directory.subdirectory("data", account)?;
             let key = format!("mariadb-{}-1", version(&program)?);
             template::fill(&key, &data, account, |path| initialise(path, account))?;

@@ -80,7 +80,8 @@ impl PostgresBuilder {
 
 /// A private PostgreSQL on a loopback port of its own, removed when dropped.
 ///
-/// It starts in about a tenth of a second, on a copy of a data directory that the first start of a build directory makes.
+/// It starts in about a quarter of a second, and again in a twentieth, on a copy of a data directory that the first start
+/// of a build directory makes.
 /// Durability is off (`fsync`, `synchronous_commit`, `full_page_writes`): nothing here outlives a power cut anyway, and
 /// a killed server still recovers what was committed and flushed.
 ///

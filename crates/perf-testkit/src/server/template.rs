@@ -10,18 +10,17 @@ use std::path::{Path, PathBuf};
 /// Fills `target`, which exists and is empty, with a fresh data directory.
 ///
 /// The first caller of a build directory makes it with `create` and keeps a copy under `<build directory>/tmp`; all others
-/// copy that. `key` names the layout: what makes and what is made. Outside a build directory nothing is kept.
+/// copy that. `key` names the layout: what makes and what is made. Outside a build directory, or where that cannot be written
+/// to, nothing is kept.
 pub(crate) fn fill(
     key: &str,
     target: &Path,
     account: Option<Account>,
     create: impl FnOnce(&Path) -> Result<(), ServerError>,
 ) -> Result<(), ServerError> {
-    let Some(store) = store() else { return create(target) };
+    let failed = || format!("could not prepare the template {key}");
+    let Some((store, lock)) = open_store(key) else { return create(target) };
     let template = store.join(key);
-    let failed = || format!("could not prepare {}", store.display());
-    fs::create_dir_all(&store).map_err(ServerError::io(failed))?;
-    let lock = File::create(store.join(format!("{key}.lock"))).map_err(ServerError::io(failed))?;
     if !template.exists() {
         lock.lock().map_err(ServerError::io(failed))?;
     }
@@ -36,6 +35,14 @@ pub(crate) fn fill(
     }
     drop(lock);
     copy_tree(&template, target, account)
+}
+
+/// The folder for templates and the lock file of `key` in it, where there is such a folder and it can be written to.
+fn open_store(key: &str) -> Option<(PathBuf, File)> {
+    let store = store()?;
+    fs::create_dir_all(&store).ok()?;
+    let lock = File::create(store.join(format!("{key}.lock"))).ok()?;
+    Some((store, lock))
 }
 
 /// The folder for templates in cargo's build directory, which is where the test program itself is.

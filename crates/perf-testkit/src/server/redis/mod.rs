@@ -65,7 +65,7 @@ impl RedisBuilder {
             settings.push(("requirepass".to_owned(), password.clone()));
         }
         let port = Port::reserve()?;
-        let directory = Directory::create("redis", None, Signal::TERM)?;
+        let directory = Directory::create("redis", None, Signal::KILL)?;
         let spec = RedisSpec { program, settings, password: password.clone() };
         let instance = Instance::start(Box::new(spec), directory, port)?;
         Ok(RedisServer { instance: Arc::new(instance), password })
@@ -175,5 +175,10 @@ impl Spec for RedisSpec {
 
     fn stop_signal(&self) -> Signal {
         Signal::TERM
+    }
+
+    /// It leaves nothing outside its directory, and looks at other signals only ten times a second.
+    fn quit_signal(&self) -> Signal {
+        Signal::KILL
     }
 }

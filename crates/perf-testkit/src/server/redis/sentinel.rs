@@ -164,7 +164,7 @@ impl Sentinel {
     fn start(primary: u16) -> Result<Self, ServerError> {
         let program = Binary { name: "redis-sentinel", package: "redis-sentinel" }.find()?;
         let port = Port::reserve()?;
-        let directory = Directory::create("sentinel", None, Signal::TERM)?;
+        let directory = Directory::create("sentinel", None, Signal::KILL)?;
         let settings = format!(
             "port {}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor {SERVICE} 127.0.0.1 {primary} 1\n\
@@ -212,5 +212,9 @@ impl Spec for SentinelSpec {
 
     fn stop_signal(&self) -> Signal {
         Signal::TERM
+    }
+
+    fn quit_signal(&self) -> Signal {
+        Signal::KILL
     }
 }
