@@ -1,0 +1,94 @@
+use super::set::Set;
+use crate::Error;
+use perf_core::time::{Instant, now};
+use std::future::Future;
+
+/// What a planner says of one statement under a set of hypothetical indexes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The planner's cost, in its own unit.
+    pub cost: f64,
+    /// The hypothetical indexes the plan uses, by number.
+    pub used: Vec<usize>,
+}
+
+/// A planner that can be asked what it would do if indexes existed: HypoPG, a shadow of a SQLite database, or a table of
+/// costs in a test.
+pub trait WhatIf: Send {
+    /// Plans the statement number `query` as if exactly the candidates `indexes` existed.
+    ///
+    /// # Errors
+    /// [`Error`] when the database fails; a statement that cannot be planned must not be in the problem.
+    fn plan(
+        &mut self,
+        query: usize,
+        indexes: &[usize],
+    ) -> impl Future<Output = Result<Planned, Error>> + Send;
+}
+
+struct Known {
+    offered: Set,
+    used: Set,
+    cost: f64,
+}
+
+/// Costs by statement and set, asking the planner only for what cannot be derived: when the plan under a larger set used
+/// only indexes that are still there, it is still the plan.
+pub(crate) struct Costs<'a, W> {
+    planner: &'a mut W,
+    relevant: Vec<Set>,
+    known: Vec<Vec<Known>>,
+    pub(crate) calls: usize,
+    pub(crate) derived: usize,
+    max_calls: usize,
+    deadline: Option<Instant>,
+    pub(crate) exhausted: bool,
+}
+
+impl<'a, W: WhatIf> Costs<'a, W> {
+    pub(crate) fn new(
+        planner: &'a mut W,
+        relevant: Vec<Set>,
+        max_calls: usize,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let known = relevant.iter().map(|_| Vec::new()).collect();
+        Self { planner, relevant, known, calls: 0, derived: 0, max_calls, deadline, exhausted: false }
+    }
+
+    /// The candidates that can matter to a statement.
+    pub(crate) fn relevant(&self, query: usize) -> &Set {
+        &self.relevant[query]
+    }
+
+    fn recall(&self, query: usize, offered: &Set) -> Option<(f64, &Set)> {
+        self.known[query]
+            .iter()
+            .find(|known| known.used.is_subset(offered) && offered.is_subset(&known.offered))
+            .map(|known| (known.cost, &known.used))
+    }
+
+    /// The cost and the indexes used, or `None` when the budget of calls or time is used up and it cannot be derived.
+    pub(crate) async fn plan(&mut self, query: usize, set: &Set) -> Result<Option<(f64, Set)>, Error> {
+        let offered = set.intersection(&self.relevant[query]);
+        if let Some((cost, used)) = self.recall(query, &offered) {
+            let answer = (cost, used.clone());
+            self.derived += 1;
+            return Ok(Some(answer));
+        }
+        if self.calls >= self.max_calls || self.deadline.is_some_and(|at| now() >= at) {
+            self.exhausted = true;
+            return Ok(None);
+        }
+        self.calls += 1;
+        let indexes: Vec<usize> = offered.iter().collect();
+        let planned = self.planner.plan(query, &indexes).await?;
+        let used = Set::of(planned.used).intersection(&offered);
+        self.known[query].push(Known { offered, used: used.clone(), cost: planned.cost });
+        Ok(Some((planned.cost, used)))
+    }
+
+    pub(crate) async fn cost(&mut self, query: usize, set: &Set) -> Result<Option<f64>, Error> {
+        Ok(self.plan(query, set).await?.map(|(cost, _)| cost))
+    }
+}

@@ -1,0 +1,122 @@
+//! From statements to a problem the search can solve: candidates, what each weighs, what writes pay for it.
+
+use super::candidates::{Kinds, candidates};
+use super::index::IndexDef;
+use super::schema::Schema;
+use super::search::{Candidate, Problem};
+use super::shape::{Shape, Write};
+use super::workload::{Workload, WorkloadQuery};
+use crate::Dialect;
+use std::collections::BTreeSet;
+
+/// A statement and what it does with which columns.
+pub(crate) type Read<'w> = (&'w WorkloadQuery, Shape);
+
+/// The indexes that might help a workload, before any planner was asked: generous, and in a fixed order.
+///
+/// ```
+/// use perf_dbopt::advise::{Column, Schema, Table, candidates_for};
+/// use perf_dbopt::{Dialect, Workload};
+///
+/// let mut table = Table::new(None, "t");
+/// table.columns = vec![Column::new("a", "int"), Column::new("b", "int")];
+/// table.rows = 1e6;
+/// let workload = Workload::from_sql("select b from t where a = 1", Dialect::Sqlite);
+/// let found = candidates_for(&workload, &Schema::new(vec![table]));
+/// assert_eq!(found.len(), 2); // on (a), and on (a, b), which covers the query
+/// ```
+#[must_use]
+pub fn candidates_for(workload: &Workload, schema: &Schema) -> Vec<IndexDef> {
+    let dialect = workload.dialect;
+    let kinds = Kinds {
+        dialect,
+        include: dialect == Dialect::Postgres,
+        partial: dialect != Dialect::MySql,
+        expressions: dialect != Dialect::MySql,
+        covering: true,
+    };
+    propose(&read(workload, schema), schema, kinds, 0.0)
+}
+
+pub(crate) fn propose(queries: &[Read<'_>], schema: &Schema, kinds: Kinds, min_rows: f64) -> Vec<IndexDef> {
+    let mut all: BTreeSet<IndexDef> = BTreeSet::new();
+    for (_, shape) in queries {
+        all.extend(candidates(shape, schema, kinds));
+    }
+    all.retain(|def| table_of(schema, def).is_some_and(|table| schema.tables()[table].rows >= min_rows));
+    all.into_iter().collect()
+}
+
+/// What one index entry costs to write, in the planner's unit: a constant, and a part for each doubling of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WriteCost {
+    /// The constant.
+    pub entry: f64,
+    /// The part for each doubling of the table's rows.
+    pub per_doubling: f64,
+}
+
+/// The problem of choosing among `defs` for a workload, without limits; `size` says the bytes of each on its table, which is given by
+/// its number in the schema.
+pub fn problem_for(
+    workload: &Workload,
+    schema: &Schema,
+    defs: &[IndexDef],
+    size: impl Fn(&IndexDef, usize) -> f64,
+    cost: WriteCost,
+) -> Problem {
+    pose(&read(workload, schema), schema, defs, size, cost)
+}
+
+fn read<'w>(workload: &'w Workload, schema: &Schema) -> Vec<Read<'w>> {
+    workload.queries.iter().map(|query| (query, Shape::of(&query.sql, workload.dialect, schema))).collect()
+}
+
+/// The problem of choosing among `defs`; `size` says the bytes of each on its table.
+pub(crate) fn pose(
+    queries: &[Read<'_>],
+    schema: &Schema,
+    defs: &[IndexDef],
+    size: impl Fn(&IndexDef, usize) -> f64,
+    cost: WriteCost,
+) -> Problem {
+    let mut problem = Problem::default();
+    for def in defs {
+        let table = table_of(schema, def).unwrap_or_default();
+        problem.candidates.push(Candidate {
+            table,
+            bytes: size(def, table),
+            upkeep: upkeep(def, schema, table, queries, cost),
+        });
+    }
+    for (query, shape) in queries {
+        problem.weights.push(query.calls as f64);
+        let matters = |number: &usize| shape.tables.contains_key(&problem.candidates[*number].table);
+        problem.relevant.push((0..defs.len()).filter(matters).collect());
+    }
+    problem
+}
+
+fn table_of(schema: &Schema, def: &IndexDef) -> Option<usize> {
+    schema.find(def.schema.as_deref(), &def.table)
+}
+
+/// What the workload's writes pay for an index.
+fn upkeep(def: &IndexDef, schema: &Schema, table: usize, queries: &[Read<'_>], cost: WriteCost) -> f64 {
+    let columns = &schema.tables()[table].columns;
+    let entry = cost.entry + cost.per_doubling * schema.tables()[table].rows.max(2.0).log2();
+    let entries = |shape: &Shape| match shape.writes {
+        Some((written, Write::Insert | Write::Delete)) if written == table => 1.0,
+        Some((written, Write::Update)) if written == table => {
+            let assigned = shape.tables.get(&table).map(|roles| &roles.assigned);
+            let touched = assigned.is_some_and(|assigned| {
+                assigned.iter().any(|column| def.columns().any(|name| name == columns[*column].name))
+            });
+            // An update takes the old entry out and puts a new one in.
+            if touched { 2.0 } else { 0.0 }
+        }
+        _ => 0.0,
+    };
+    let rows = |query: &WorkloadQuery| (query.rows.max(query.calls)) as f64;
+    queries.iter().map(|(query, shape)| rows(query) * entries(shape) * entry).sum()
+}

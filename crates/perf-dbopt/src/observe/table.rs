@@ -1,0 +1,218 @@
+//! Which numbers belong to a statement's text: one hash and one look-up for a text seen before.
+
+use super::entry::Entry;
+use crate::{Dialect, Fingerprint, fingerprint, normalize};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+const SHARDS: usize = 16;
+/// Texts remembered per statement on average; literals in the text make many texts of one statement.
+const TEXTS_PER_STATEMENT: usize = 4;
+/// Longer texts are read each time instead of being remembered, so that memory stays bounded by the statements.
+const MAX_EXAMPLE: usize = 16 * 1024;
+
+type Texts = HashMap<u64, Arc<Entry>, BuildHasherDefault<AsIs>>;
+
+/// The statements by text and by fingerprint.
+#[derive(Debug)]
+pub(super) struct Table {
+    dialect: Dialect,
+    max: usize,
+    seed: u64,
+    /// Read locks on the hot path are shared; only a text never seen before takes the write lock.
+    texts: Box<[RwLock<Texts>]>,
+    statements: Mutex<HashMap<Fingerprint, Arc<Entry>>>,
+}
+
+/// The entry of a statement, and how many others had to leave for it.
+pub(super) struct Found {
+    pub(super) entry: Arc<Entry>,
+    pub(super) evicted: usize,
+}
+
+impl Table {
+    pub(super) fn new(dialect: Dialect, max: usize) -> Self {
+        Self {
+            dialect,
+            max,
+            seed: RandomState::new().hash_one(0x7061_7065_u64),
+            texts: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            statements: Mutex::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn find(&self, sql: &str) -> Found {
+        let hash = hash_text(sql.as_bytes(), self.seed);
+        let shard = &self.texts[(hash >> 60) as usize % SHARDS];
+        let known = shard.read().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
+        match known {
+            Some(entry) if !entry.evicted.load(Relaxed) => Found { entry, evicted: 0 },
+            _ => self.learn(sql, hash, shard),
+        }
+    }
+
+    #[cold]
+    fn learn(&self, sql: &str, hash: u64, shard: &RwLock<Texts>) -> Found {
+        let found = self.by_fingerprint(sql);
+        let mut texts = shard.write().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() < (self.max * TEXTS_PER_STATEMENT).div_ceil(SHARDS) || texts.contains_key(&hash) {
+            texts.insert(hash, Arc::clone(&found.entry));
+        }
+        found
+    }
+
+    fn by_fingerprint(&self, sql: &str) -> Found {
+        let print = fingerprint(sql, self.dialect);
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = statements.get(&print) {
+            return Found { entry: Arc::clone(entry), evicted: 0 };
+        }
+        let evicted = if statements.len() >= self.max { self.make_room(&mut statements) } else { 0 };
+        let mut text = normalize(sql, self.dialect);
+        if text.len() > MAX_EXAMPLE {
+            text.truncate(text.floor_char_boundary(MAX_EXAMPLE));
+        }
+        let entry = Arc::new(Entry::new(print, text, cut(sql)));
+        statements.insert(print, Arc::clone(&entry));
+        Found { entry, evicted }
+    }
+
+    /// Lets go the tenth of the statements that took the least time, those not used for longest first among equals.
+    fn make_room(&self, statements: &mut HashMap<Fingerprint, Arc<Entry>>) -> usize {
+        let mut order: Vec<_> = statements
+            .values()
+            .map(|entry| (entry.latency.snapshot().sum(), entry.used.load(Relaxed), entry.fingerprint))
+            .collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let leaving = (self.max / 10).max(1);
+        for (_, _, print) in order.iter().take(leaving) {
+            if let Some(entry) = statements.remove(print) {
+                entry.evicted.store(true, Relaxed);
+            }
+        }
+        // Texts of statements that left would only be in the way; those that stay come back with their next call.
+        for shard in &self.texts {
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, entry| !entry.evicted.load(Relaxed));
+        }
+        leaving.min(order.len())
+    }
+
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn get(&self, print: Fingerprint) -> Option<Arc<Entry>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(&print).cloned()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(super) fn clear(&self) {
+        for (_, entry) in self.statements.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            entry.evicted.store(true, Relaxed);
+        }
+        for shard in &self.texts {
+            shard.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+}
+
+fn cut(sql: &str) -> &str {
+    if sql.len() <= MAX_EXAMPLE { sql } else { &sql[..sql.floor_char_boundary(MAX_EXAMPLE)] }
+}
+
+/// A hash of the whole text, sixteen bytes at a time. The seed is random per table, so nobody outside the process can
+/// choose texts that collide; by chance two of a million texts do so with probability 3 × 10⁻⁸.
+#[inline]
+fn hash_text(bytes: &[u8], seed: u64) -> u64 {
+    const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a).wrapping_mul(u128::from(b));
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    let mut state = fold(seed ^ bytes.len() as u64, FACTOR);
+    let mut chunks = bytes.chunks_exact(16);
+    for chunk in &mut chunks {
+        state = fold(half(chunk) ^ state, half(&chunk[8..]) ^ FACTOR ^ seed);
+    }
+    let rest = chunks.remainder();
+    let mut tail = [0; 16];
+    tail[..rest.len()].copy_from_slice(rest);
+    fold(fold(half(&tail) ^ state, half(&tail[8..]) ^ FACTOR ^ seed), FACTOR)
+}
+
+#[inline]
+fn half(bytes: &[u8]) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[..8]);
+    u64::from_le_bytes(eight)
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_one_statement_share_its_numbers() {
+        let table = Table::new(Dialect::Sqlite, 10);
+        let a = table.find("select 1 from t where a = 5").entry;
+        let b = table.find("SELECT 2 FROM t WHERE a = ?").entry;
+        assert!(Arc::ptr_eq(&a, &b));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn the_table_stays_within_its_bound_and_keeps_what_takes_time() {
+        let table = Table::new(Dialect::Sqlite, 20);
+        let heavy = table.find("select heavy from t").entry;
+        heavy.latency.record(9.0);
+        let mut evicted = 0;
+        for index in 0..1000 {
+            evicted += table.find(&format!("select c{index} from t")).evicted;
+        }
+        assert!(table.len() <= 20);
+        assert_eq!(evicted + table.len(), 1001);
+        assert!(Arc::ptr_eq(&heavy, &table.find("select heavy from t").entry));
+        let texts: usize = table.texts.iter().map(|shard| shard.read().unwrap().len()).sum();
+        assert!(texts <= 96, "{texts}");
+    }
+
+    #[test]
+    fn one_differing_byte_anywhere_changes_the_hash() {
+        let text: Vec<u8> = (0..70).collect();
+        for index in 0..text.len() {
+            let mut other = text.clone();
+            other[index] ^= 1;
+            assert_ne!(hash_text(&text, 7), hash_text(&other, 7), "{index}");
+        }
+        assert_ne!(hash_text(&text[..64], 7), hash_text(&text[..65], 7));
+    }
+}
