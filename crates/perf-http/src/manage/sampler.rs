@@ -14,6 +14,9 @@ use tokio::sync::watch;
 /// Time between two readings.
 pub(super) const STEP: Duration = Duration::from_secs(1);
 
+/// Readings between two of the process: reading its numbers means reading the whole page.
+const PROCESS_EVERY: u64 = 5;
+
 /// Points of history: 15 minutes.
 pub(super) const POINTS: usize = 900;
 
@@ -73,7 +76,7 @@ impl Sampler {
         let began = time::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reading = Reading::of(shared.metrics.registry());
-        if state.sequence.is_multiple_of(5) {
+        if state.sequence.is_multiple_of(PROCESS_EVERY) {
             state.process.read(&shared.metrics, began);
         }
         state.process.offer(&mut reading);

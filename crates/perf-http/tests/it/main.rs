@@ -7,8 +7,10 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod browser;
 mod layers;
 mod management;
 mod metrics;
+mod page;
 mod rate;
 mod support;

@@ -3,7 +3,10 @@
 const SPACE = "http://www.w3.org/2000/svg";
 const WIDTH = 300;
 const HEIGHT = 84;
-const POINTS = 900;
+// A minute, five, or a quarter of an hour: as much as there is something to show for.
+const WINDOWS = [60, 300, 900];
+
+export const shown = (points) => WINDOWS.find((window) => points <= window) ?? WINDOWS[WINDOWS.length - 1];
 
 function element(name, attributes) {
   const node = document.createElementNS(SPACE, name);
@@ -22,6 +25,7 @@ function scale(series, logarithmic, least) {
 
 // Runs of neighbours that are known, as lists of [x, y].
 function runs(values, y) {
+  const last = shown(values.length) - 1;
   const found = [];
   let run = [];
   values.forEach((value, index) => {
@@ -29,7 +33,7 @@ function runs(values, y) {
       if (run.length) found.push(run);
       run = [];
     } else {
-      run.push([((POINTS - values.length + index) / (POINTS - 1)) * WIDTH, y(value)]);
+      run.push([((last + 1 - values.length + index) / last) * WIDTH, y(value)]);
     }
   });
   if (run.length) found.push(run);

@@ -2,6 +2,13 @@
 
 const DASH = "–";
 
+// Names come from outside. What turns the direction of writing or drives a terminal is shown as a sign of itself.
+const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+export function plain(text) {
+  return String(text).replace(INVISIBLE, "\ufffd");
+}
+
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return DASH;
   const size = Math.abs(value);

@@ -1,7 +1,7 @@
 // The live page. Everything that comes from the server is written as text, never as markup.
 
-import { clock, number, percent, seconds, span } from "./format.js";
-import { draw } from "./chart.js";
+import { clock, number, percent, plain, seconds, span } from "./format.js";
+import { draw, shown } from "./chart.js";
 
 const POINTS = 900;
 const STALE_AFTER = 3500;
@@ -11,7 +11,8 @@ const ICONS = { up: "✔", degraded: "▲", down: "✖", unknown: "?" };
 const $ = (id) => document.getElementById(id);
 const say = (id, text) => {
   const node = $(id);
-  if (node.textContent !== text) node.textContent = text;
+  const shown = plain(text);
+  if (node.textContent !== shown) node.textContent = shown;
 };
 
 let history = Object.fromEntries(SIGNALS.map((signal) => [signal, []]));
@@ -22,13 +23,13 @@ let announced = "";
 
 function cell(text, className) {
   const node = document.createElement("td");
-  node.textContent = text;
+  node.textContent = plain(text);
   if (className) node.className = className;
   return node;
 }
 
 function stateCell(status) {
-  const node = cell(`${ICONS[status] ?? "?"} ${status}`);
+  const node = cell(`${ICONS[status] ?? "?"} ${status}`, "short");
   node.dataset.status = status;
   return node;
 }
@@ -36,11 +37,15 @@ function stateCell(status) {
 function rows(id, lines, cells) {
   $(`${id}-none`).hidden = lines.length > 0;
   $(`${id}-rows`).closest(".scroll").hidden = lines.length === 0;
-  $(`${id}-rows`).replaceChildren(...lines.map((line) => {
+  const drawn = lines.map((line) => {
     const row = document.createElement("tr");
     row.append(...cells(line));
     return row;
-  }));
+  });
+  const body = $(`${id}-rows`);
+  // What did not change stays, so that a selection in it survives.
+  const same = body.rows.length === drawn.length && drawn.every((row, n) => row.isEqualNode(body.rows[n]));
+  if (!same) body.replaceChildren(...drawn);
 }
 
 function showVerdict({ state, sentence, since }) {
@@ -71,6 +76,10 @@ function showSignals({ window_seconds: window, traffic, errors, latency, saturat
 }
 
 function showCharts() {
+  const minutes = shown(history.traffic.length) / 60;
+  for (const chart of document.querySelectorAll(".chart")) {
+    chart.setAttribute("aria-label", `${chart.dataset.what}, last ${minutes === 1 ? "minute" : `${minutes} minutes`}`);
+  }
   draw($("traffic-chart"), history.traffic);
   draw($("errors-chart"), history.errors, { least: 0.01 });
   draw($("latency-chart"), history.p99, { second: history.p50, logarithmic: true, least: 1e-3 });
@@ -85,14 +94,14 @@ function show(state) {
   showSignals(state.signals);
   showCharts();
   rows("components", state.components, (line) => [
-    stateCell(line.status), cell(line.kind), cell(line.name), cell(line.reason),
+    stateCell(line.status), cell(line.kind, "short"), cell(line.name), cell(line.reason),
   ]);
   rows("routes", state.routes, (line) => [
     cell(`${line.method} ${line.route}`), cell(`${percent(line.share)} %`, "number"),
     cell(number(line.requests_per_second), "number"), cell(seconds(line.p50), "number"),
     cell(seconds(line.p99), "number"), cell(line.error_ratio === null ? "–" : `${percent(line.error_ratio)} %`, "number"),
   ]);
-  say("self", `This page: ${number(state.viewers)} watching, one tick costs the service ${seconds(state.tick_seconds)}. Step 1 s, window 15 min.`);
+  say("self", `This page: ${number(state.viewers)} watching, one tick costs the service ${seconds(state.tick_seconds)}. Charts show the last ${shown(history.traffic.length) / 60} min in steps of 1 s.`);
 }
 
 function take(state) {
