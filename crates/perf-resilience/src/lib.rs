@@ -56,10 +56,18 @@
 //!
 //! It knows no HTTP, no cache and no pool. It spawns nothing, and starts no timer for work that never waits.
 
+pub mod adaptive;
 pub mod breaker;
 pub mod bulkhead;
+#[cfg(feature = "chaos")]
+pub mod chaos;
+pub mod degradation;
+pub mod fallback;
+pub mod hedge;
 pub mod pipeline;
+pub mod rate;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 
 mod event;

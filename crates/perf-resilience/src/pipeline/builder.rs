@@ -4,7 +4,9 @@ use super::{Inner, Pipeline};
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
 use crate::gate::{Gate, MAX_GATES};
+use crate::hedge::Hedge;
 use crate::judge::ByOutcome;
+use crate::rate::RateLimit;
 use crate::retry::{Budget, BudgetConfig, Retry, RetryBuilder};
 use perf_core::time::Duration;
 use perf_core::{InvalidConfig, Name};
@@ -25,6 +27,7 @@ pub struct PipelineBuilder<J> {
     name: Name,
     deadline: Option<Duration>,
     gates: Vec<Arc<dyn Gate>>,
+    rate: Option<RateLimit>,
     bound: Bound,
     retry: Option<RetryBuilder>,
     ready_retry: Option<Retry>,
@@ -34,6 +37,7 @@ pub struct PipelineBuilder<J> {
     breaker: Option<Breaker>,
     per_attempt: Vec<Arc<dyn Gate>>,
     attempt_timeout: Option<Duration>,
+    hedge: Option<Hedge>,
     judge: J,
 }
 
@@ -43,6 +47,7 @@ impl PipelineBuilder<ByOutcome> {
             name,
             deadline: None,
             gates: Vec::new(),
+            rate: None,
             bound: Bound::Default,
             retry: None,
             ready_retry: None,
@@ -52,6 +57,7 @@ impl PipelineBuilder<ByOutcome> {
             breaker: None,
             per_attempt: Vec::new(),
             attempt_timeout: None,
+            hedge: None,
             judge: ByOutcome::default(),
         }
     }
@@ -89,6 +95,12 @@ impl<J> PipelineBuilder<J> {
     /// A gate of your own, outside retries: entered once per call.
     pub fn gate(mut self, gate: impl Gate + 'static) -> Self {
         self.gates.push(Arc::new(gate));
+        self
+    }
+
+    /// How often calls may be made; a call waits for its turn as long as the limit and the deadline allow.
+    pub fn rate(mut self, rate: &RateLimit) -> Self {
+        self.rate = Some(rate.clone());
         self
     }
 
@@ -147,6 +159,12 @@ impl<J> PipelineBuilder<J> {
         self
     }
 
+    /// Sends a second request when the first is slow. Only calls that may be done twice are hedged.
+    pub fn hedge(mut self, hedge: &Hedge) -> Self {
+        self.hedge = Some(hedge.clone());
+        self
+    }
+
     /// What results mean, as far as success and failure go.
     pub fn classify<C>(self, classify: C) -> PipelineBuilder<ByOutcome<C>> {
         self.judge(ByOutcome(classify))
@@ -158,6 +176,7 @@ impl<J> PipelineBuilder<J> {
             name: self.name,
             deadline: self.deadline,
             gates: self.gates,
+            rate: self.rate,
             bound: self.bound,
             retry: self.retry,
             ready_retry: self.ready_retry,
@@ -167,6 +186,7 @@ impl<J> PipelineBuilder<J> {
             breaker: self.breaker,
             per_attempt: self.per_attempt,
             attempt_timeout: self.attempt_timeout,
+            hedge: self.hedge,
             judge,
         }
     }
@@ -191,6 +211,10 @@ impl<J> PipelineBuilder<J> {
             (None, Some(builder)) => Some(builder.budget_unless_given(&budget).build()?),
             (None, None) => None,
         };
+        let budget = match &retry {
+            Some(retry) => Some(retry.budget().clone()),
+            None => self.hedge.is_some().then_some(budget),
+        };
         let mut per_attempt: Vec<_> = self.breaker.iter().map(Breaker::gate).collect();
         per_attempt.extend(self.per_attempt);
         for (field, gates) in [("gates", self.gates.len()), ("per_attempt", per_attempt.len())] {
@@ -202,12 +226,15 @@ impl<J> PipelineBuilder<J> {
             name: self.name,
             deadline: self.deadline,
             gates: self.gates.into(),
+            rate: self.rate,
             bulkhead,
+            budget,
             retry,
             idempotent: self.idempotent,
             breaker: self.breaker,
             per_attempt: per_attempt.into(),
             attempt_timeout: self.attempt_timeout,
+            hedge: self.hedge,
             counters: Counters::default(),
             judge: self.judge,
         };

@@ -1,12 +1,15 @@
 //! One call on its way through the stages. The stages are borrowed, the state lives in the future, nothing is on the heap.
 
 use super::attempt::{Attempt, Call};
+use super::hedged::{Hedged, Hedging, Plan};
 use super::stats::Counters;
 use crate::bulkhead;
 use crate::gate::{Gate, Now, Passes};
+use crate::hedge::Hedge;
 use crate::judge::{Again, Judge, Verdict};
 use crate::race::{Limit, Over, Race, Raced, Timer};
-use crate::retry::{Question, Retry, Stop};
+use crate::rate;
+use crate::retry::{Budget, Question, Retry, Stop};
 use crate::signal::{self, Signal};
 use perf_core::time::{self, Duration, Instant};
 use perf_core::{Deadline, Name, Outcome, Reason, Rejected};
@@ -21,11 +24,15 @@ pub(crate) struct Course<'p> {
     pub(super) name: &'p Name,
     pub(super) deadline: Option<Duration>,
     pub(super) gates: &'p [Arc<dyn Gate>],
+    pub(super) rate: Option<&'p rate::Shared>,
     pub(super) bulkhead: Option<&'p bulkhead::Shared>,
+    /// What pays for retries and hedges; every call pays in.
+    pub(super) budget: Option<&'p Budget>,
     pub(super) retry: Option<&'p Retry>,
     pub(super) idempotent: bool,
     pub(super) per_attempt: &'p [Arc<dyn Gate>],
     pub(super) attempt_timeout: Option<Duration>,
+    pub(super) hedge: Option<&'p Hedge>,
     pub(super) counters: Option<&'p Counters>,
 }
 
@@ -57,16 +64,19 @@ struct Ended<T, E> {
 
 impl<'p> Course<'p> {
     /// Retries and nothing else.
-    pub(crate) const fn retrying(name: &'p Name, retry: &'p Retry) -> Self {
+    pub(crate) fn retrying(name: &'p Name, retry: &'p Retry) -> Self {
         Self {
             name,
             deadline: None,
             gates: &[],
+            rate: None,
             bulkhead: None,
+            budget: Some(retry.budget()),
             retry: Some(retry),
             idempotent: false,
             per_attempt: &[],
             attempt_timeout: None,
+            hedge: None,
             counters: None,
         }
     }
@@ -84,6 +94,11 @@ impl<'p> Course<'p> {
             Err(rejected) => return Err(counting.refused(rejected)),
         };
         let mut timer = pin!(Timer::new());
+        if let Some(rate) = self.rate
+            && let Err(rejected) = rate.hold(1, deadline, timer.as_mut()).await
+        {
+            return Err(counting.refused(worth_waiting(rejected, deadline)));
+        }
         let held = match self.bulkhead {
             None => None,
             Some(bulkhead) => match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
@@ -126,15 +141,20 @@ impl<'p> Course<'p> {
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        if let Some(retry) = self.retry {
-            retry.budget().deposit();
+        if let Some(budget) = self.budget {
+            budget.deposit();
         }
         let mut attempt = Attempt { number: 1, hedge: false, deadline, previous_endpoint: None };
         let mut previous = Duration::ZERO;
         let mut first_started = None;
         let mut last = None;
         loop {
-            let tried = self.attempt(attempt, timer.as_mut(), judge, operation).await;
+            let hedge = self.hedge.filter(|_| idempotent);
+            let (tried, extra) = match hedge {
+                None => (self.attempt(attempt, timer.as_mut(), judge, operation).await, 0),
+                Some(hedge) => self.hedged(attempt, timer.as_mut(), judge, operation, hedge).await,
+            };
+            attempt.number += extra;
             let (result, verdict, signal) = match tried {
                 Tried::Answered { result, verdict, started, signal } => {
                     first_started = first_started.or(started);
@@ -157,10 +177,14 @@ impl<'p> Course<'p> {
                     };
                 }
                 Tried::Refused(rejected) => {
-                    // What the dependency said last is worth more than why it is not asked again.
+                    let rejected = worth_waiting(rejected, deadline);
                     signal::refused(&rejected);
-                    let result = Err(last.unwrap_or_else(|| worth_waiting(rejected, deadline).into()));
-                    return Ended { result, outcome: Outcome::Cancelled, started: first_started };
+                    // What the dependency said last is worth more than why it is not asked again.
+                    let (result, outcome) = match last {
+                        Some((error, outcome)) => (Err(error), outcome),
+                        None => (Err(rejected.into()), Outcome::Cancelled),
+                    };
+                    return Ended { result, outcome, started: first_started };
                 }
             };
             let ended = |result| Ended { result, outcome: verdict.outcome, started: first_started };
@@ -182,7 +206,7 @@ impl<'p> Course<'p> {
                     return ended(result);
                 }
                 Ok((delay, until)) => {
-                    last = result.err();
+                    last = result.err().map(|error| (error, verdict.outcome));
                     previous = delay;
                     if let Some(until) = until {
                         timer.as_mut().until(until).await;
@@ -235,27 +259,36 @@ impl<'p> Course<'p> {
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut passes = match Passes::enter(self.per_attempt, &Now::lazy()) {
+        let passes = match Passes::enter(self.per_attempt, &Now::lazy()) {
             Ok(passes) => passes,
             Err(rejected) => return Tried::Refused(rejected),
         };
         let limit = Limit { timeout: self.attempt_timeout, deadline: attempt.deadline };
         let Raced { result, started, signal } = Race::new(operation(attempt), timer, limit).await;
-        passes.started(started);
-        match result {
-            Ok(result) => {
-                let verdict = judge.judge(result.as_ref());
-                passes.leave(verdict.outcome, &Now::lazy());
-                Tried::Answered { result, verdict, started, signal }
-            }
-            Err(over) => {
-                passes.leave(Outcome::Failure, &Now::lazy());
-                match over {
-                    Over::Timeout => Tried::TimedOut { started },
-                    Over::Deadline => Tried::Expired { started },
-                }
-            }
-        }
+        leave(passes, result, started, signal, judge)
+    }
+
+    async fn hedged<T, E, J, Op, Fut>(
+        &self,
+        attempt: Attempt,
+        timer: Pin<&mut Timer>,
+        judge: &J,
+        operation: &Op,
+        hedge: &Hedge,
+    ) -> (Tried<T, E>, u32)
+    where
+        J: Judge<T, E> + ?Sized,
+        Op: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let passes = match Passes::enter(self.per_attempt, &Now::lazy()) {
+            Ok(passes) => passes,
+            Err(rejected) => return (Tried::Refused(rejected), 0),
+        };
+        let limit = Limit { timeout: self.attempt_timeout, deadline: attempt.deadline };
+        let plan = Plan { operation, judge, hedge, budget: self.budget, attempt, limit };
+        let Hedging { result, started, signal, extra } = Hedged::new(plan, timer).await;
+        (leave(passes, result, started, signal, judge), extra)
     }
 
     fn stopped(&self, why: Stop) {
@@ -273,6 +306,31 @@ impl<'p> Course<'p> {
                 self.name.clone()
             }
             (Some(_), _) | (None, _) => CALLER,
+        }
+    }
+}
+
+/// Gives the passes of an attempt back and says how it ended.
+fn leave<T, E, J: Judge<T, E> + ?Sized>(
+    mut passes: Passes<'_>,
+    result: Result<Result<T, E>, Over>,
+    started: Option<Instant>,
+    signal: Option<Signal>,
+    judge: &J,
+) -> Tried<T, E> {
+    passes.started(started);
+    match result {
+        Ok(result) => {
+            let verdict = judge.judge(result.as_ref());
+            passes.leave(verdict.outcome, &Now::lazy());
+            Tried::Answered { result, verdict, started, signal }
+        }
+        Err(over) => {
+            passes.leave(Outcome::Failure, &Now::lazy());
+            match over {
+                Over::Timeout => Tried::TimedOut { started },
+                Over::Deadline => Tried::Expired { started },
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Several policies round one call, in the one order that works.
 //!
-//! Outer to inner: *deadline → gates → bulkhead → retry → [per attempt: breaker → gates → timeout]*.
+//! Outer to inner: *deadline → gates (shed, throttle, adaptive limit) → rate → bulkhead → retry → [per attempt: breaker →
+//! gates → timeout → hedged requests]*.
 //!
 //! | why there |
 //! |---|
 //! | the deadline spans everything, waiting and all attempts included |
-//! | gates and bulkhead are outside retry, so that a retry does not queue again |
+//! | gates, rate and bulkhead are outside retry, so that a retry does not queue again |
 //! | the breaker is inside retry, so that it sees every attempt, and its refusal ends the series |
 //! | the attempt's timeout is innermost, so that a timed-out attempt is a failure to the breaker and can be retried |
 //!
@@ -16,6 +17,7 @@ mod attempt;
 mod builder;
 mod config;
 mod course;
+mod hedged;
 mod presets;
 mod stats;
 
@@ -28,8 +30,10 @@ pub use stats::PipelineStats;
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
 use crate::gate::Gate;
+use crate::hedge::Hedge;
 use crate::judge::{ByOutcome, Judge};
-use crate::retry::Retry;
+use crate::rate::RateLimit;
+use crate::retry::{Budget, Retry};
 use perf_core::time::Duration;
 use perf_core::{Component, ComponentId, Desc, Health, Name, Rejected, Sink, Unit};
 use stats::Counters;
@@ -67,12 +71,15 @@ struct Inner<J> {
     name: Name,
     deadline: Option<Duration>,
     gates: Box<[Arc<dyn Gate>]>,
+    rate: Option<RateLimit>,
     bulkhead: Option<Bulkhead>,
+    budget: Option<Budget>,
     retry: Option<Retry>,
     idempotent: bool,
     breaker: Option<Breaker>,
     per_attempt: Box<[Arc<dyn Gate>]>,
     attempt_timeout: Option<Duration>,
+    hedge: Option<Hedge>,
     counters: Counters,
     judge: J,
 }
@@ -137,6 +144,12 @@ impl<J> Pipeline<J> {
         self.0.bulkhead.as_ref()
     }
 
+    /// What pays for its retries and hedges, if it makes any.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        self.0.budget.as_ref()
+    }
+
     /// Its retry policy, if it has one.
     #[must_use]
     pub fn retry(&self) -> Option<&Retry> {
@@ -156,12 +169,20 @@ impl<J> Pipeline<J> {
         J: Send + Sync + 'static,
     {
         let mut components: Vec<Arc<dyn Component>> = vec![Arc::new(self.clone())];
+        if let Some(rate) = &self.0.rate {
+            components.push(Arc::new(rate.clone()));
+        }
         if let Some(bulkhead) = &self.0.bulkhead {
             components.push(Arc::new(bulkhead.clone()));
         }
+        if let Some(budget) = &self.0.budget {
+            components.push(Arc::new(budget.clone()));
+        }
         if let Some(retry) = &self.0.retry {
             components.push(Arc::new(retry.clone()));
-            components.push(Arc::new(retry.budget().clone()));
+        }
+        if let Some(hedge) = &self.0.hedge {
+            components.push(Arc::new(hedge.clone()));
         }
         if let Some(breaker) = &self.0.breaker {
             components.push(Arc::new(breaker.clone()));
@@ -175,11 +196,14 @@ impl<J> Pipeline<J> {
             name: &inner.name,
             deadline: inner.deadline,
             gates: &inner.gates,
+            rate: inner.rate.as_ref().map(RateLimit::shared),
             bulkhead: inner.bulkhead.as_ref().map(Bulkhead::shared),
+            budget: inner.budget.as_ref(),
             retry: inner.retry.as_ref(),
             idempotent: inner.idempotent,
             per_attempt: &inner.per_attempt,
             attempt_timeout: inner.attempt_timeout,
+            hedge: inner.hedge.as_ref(),
             counters: Some(&inner.counters),
         }
     }

@@ -2,6 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod adaptive;
 mod breaker;
 mod bulkhead;
+mod cancellation;
+#[cfg(feature = "chaos")]
+mod chaos;
+mod degradation;
+mod hedge;
+mod numbers;
 mod pipeline;
+mod rate;
+mod retry;
+mod timeout;

@@ -1,36 +1,145 @@
-use perf_core::{CallError, Reason, time};
-use perf_resilience::{Breaker, Call, Pipeline, Retry};
+use perf_core::time::{self, Duration};
+use perf_core::{CallError, Outcome, Reason};
+use perf_resilience::rate::{RateLimit, per_second};
+use perf_resilience::{Breaker, Budget, Bulkhead, ByOutcome, Call, Pipeline, PipelineBuilder, Retry};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
+const MS: Duration = Duration::from_millis(1);
 type Answer = Result<u32, CallError<&'static str>>;
 
-#[tokio::test(start_paused = true)]
-async fn r01_nothing_is_tried_twice_unless_declared_idempotent() {
-    let guard = Pipeline::builder("p").retry(Retry::builder("p")).build().unwrap();
+fn rich() -> Budget {
+    let budget = Budget::builder("p").ratio(10.0).cap(1000).build().unwrap();
+    (0..100).for_each(|_| budget.deposit());
+    budget
+}
+
+fn three() -> perf_resilience::RetryBuilder {
+    Retry::builder("p").max_attempts(3).base(MS).budget(&rich())
+}
+
+fn reason(answer: &Answer) -> Option<Reason> {
+    answer.as_ref().err()?.rejected().map(perf_core::Rejected::reason)
+}
+
+/// How often the operation is begun, and how the call ends, when every attempt takes `takes` and fails.
+async fn begun(guard: &Pipeline, takes: Duration) -> (u32, Option<Reason>) {
     let calls = AtomicU32::new(0);
-    let fails = |_| {
-        calls.fetch_add(1, Ordering::Relaxed);
-        async { Answer::Err(CallError::Failed("down")) }
-    };
-    assert_eq!(guard.run(fails).await, Err(CallError::Failed("down")));
-    assert_eq!(calls.swap(0, Ordering::Relaxed), 1);
-    assert_eq!(guard.run_with(Call::new().idempotent(true), fails).await, Err(CallError::Failed("down")));
-    assert!(calls.into_inner() > 1);
+    let answer = guard
+        .run(|_| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if !takes.is_zero() {
+                    time::sleep(takes).await;
+                }
+                Answer::Err(CallError::Failed("down"))
+            }
+        })
+        .await;
+    (calls.into_inner(), reason(&answer))
+}
+
+fn base() -> PipelineBuilder<ByOutcome> {
+    Pipeline::builder("p").idempotent()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_order_of_the_setters_does_not_matter_and_the_stages_nest_as_documented() {
+    let breaker = |failures| Breaker::builder("p").consecutive(failures).build().unwrap();
+    let rate = || RateLimit::builder("p").quota(per_second(1)).build().unwrap();
+    let one = || Bulkhead::builder("p").limit(1).queue(0).build().unwrap();
+    let instant = Duration::ZERO;
+    let never = Duration::from_secs(3600);
+    // (pipeline, time per attempt, operations begun, refusal that comes out)
+    let table: Vec<(&str, Pipeline, Duration, u32, Option<Reason>)> = vec![
+        ("nothing", base().build().unwrap(), instant, 1, None),
+        ("retry", base().retry(three()).build().unwrap(), instant, 3, None),
+        ("retry, breaker", base().retry(three()).breaker(&breaker(2)).build().unwrap(), instant, 2, None),
+        ("breaker, retry", base().breaker(&breaker(2)).retry(three()).build().unwrap(), instant, 2, None),
+        (
+            "attempt timeout in retry",
+            base().attempt_timeout(MS * 5).retry(three()).build().unwrap(),
+            never,
+            3,
+            Some(Reason::Timeout),
+        ),
+        (
+            "deadline round retry",
+            base().retry(three()).deadline(MS * 5).build().unwrap(),
+            never,
+            1,
+            Some(Reason::DeadlineExceeded),
+        ),
+        (
+            "deadline round attempt timeouts",
+            base().deadline(MS * 11).attempt_timeout(MS * 5).retry(three()).build().unwrap(),
+            never,
+            3,
+            Some(Reason::DeadlineExceeded),
+        ),
+        (
+            "timeouts are failures to the breaker",
+            base().breaker(&breaker(2)).attempt_timeout(MS * 5).retry(three()).build().unwrap(),
+            never,
+            2,
+            Some(Reason::Timeout),
+        ),
+        ("rate outside retry", base().rate(&rate()).retry(three()).build().unwrap(), instant, 3, None),
+        ("bulkhead outside retry", base().bulkhead(&one()).retry(three()).build().unwrap(), instant, 3, None),
+        ("rate per attempt", base().per_attempt(rate()).retry(three()).build().unwrap(), instant, 1, None),
+        ("not idempotent", Pipeline::builder("p").retry(three()).build().unwrap(), instant, 1, None),
+    ];
+    for (what, guard, takes, expected, out) in table {
+        let found = begun(&guard, takes).await;
+        if what == "deadline round attempt timeouts" {
+            // Jittered delays may leave no time for the third attempt.
+            assert!((2..=3).contains(&found.0), "{what}: {found:?}");
+            continue;
+        }
+        assert_eq!(found, (expected, out), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_refusal_of_the_breaker_gives_way_to_the_last_real_error() {
+    let breaker = Breaker::builder("p").consecutive(1).build().unwrap();
+    let guard = base().retry(three()).breaker(&breaker).build().unwrap();
+    assert_eq!(
+        guard.run(|_| async { Answer::Err(CallError::Failed("down")) }).await,
+        Err(CallError::Failed("down"))
+    );
+    let refused = guard.run(|_| async { Answer::Ok(1) }).await;
+    assert_eq!(reason(&refused), Some(Reason::Open));
+    assert_eq!(guard.stats().refused, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_pipelines_nest_by_hand() {
+    let inner = base().attempt_timeout(MS * 5).build().unwrap();
+    let outer = base().deadline(MS * 100).retry(three()).build().unwrap();
+    let answer: Answer = outer
+        .run(|attempt| {
+            inner.run(move |_| async move {
+                if attempt.number == 1 {
+                    time::sleep(MS * 50).await;
+                }
+                Ok(attempt.number)
+            })
+        })
+        .await;
+    assert_eq!(answer, Ok(2), "a timeout below may be tried again above");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_spans_all_attempts() {
-    let guard = Pipeline::builder("p").deadline(Duration::from_millis(50)).build().unwrap();
+    let guard = Pipeline::builder("p").deadline(MS * 50).build().unwrap();
     let start = time::now();
     let error = guard.run(|_| std::future::pending::<Answer>()).await.unwrap_err();
     assert_eq!(error.rejected().unwrap().reason(), Reason::DeadlineExceeded);
-    assert_eq!(error.rejected().unwrap().policy(), "p");
-    assert_eq!(start.elapsed(), Duration::from_millis(50));
+    assert_eq!(start.elapsed(), MS * 50);
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_permit_comes_back_from_a_spawned_call() {
+async fn a_call_is_spawnable_and_gives_everything_back_when_aborted() {
     let breaker = Breaker::builder("p").build().unwrap();
     let guard = Pipeline::database("p").unwrap().breaker(&breaker).build().unwrap();
     let task = tokio::spawn({
@@ -43,4 +152,68 @@ async fn every_permit_comes_back_from_a_spawned_call() {
     assert!(task.await.unwrap_err().is_cancelled());
     assert_eq!(guard.bulkhead().unwrap().in_flight(), 0);
     assert_eq!((breaker.stats().cancelled, guard.stats().cancelled), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn captures_may_be_borrowed() {
+    let guard = Pipeline::builder("p").build().unwrap();
+    let name = String::from("ada");
+    let answer = guard.run(|_| async { Ok::<_, CallError<()>>(name.as_str()) }).await;
+    assert_eq!(answer, Ok("ada"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget_and_bound_are_there_by_default() {
+    let guard = Pipeline::builder("p").retry(Retry::builder("p")).build().unwrap();
+    assert_eq!(guard.bulkhead().unwrap().limit(), perf_resilience::bulkhead::DEFAULT_LIMIT);
+    assert_eq!(guard.budget().unwrap().config().ratio, perf_resilience::retry::DEFAULT_BUDGET_RATIO);
+    assert!(Pipeline::builder("p").unbounded().build().unwrap().bulkhead().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn presets_do_what_they_say() {
+    let fails = |_| async { Answer::Err(CallError::Failed("down")) };
+    let idempotent = Call::new().idempotent(true);
+    let attempts = async |guard: &Pipeline| {
+        let _ = guard.run_with(idempotent, fails).await;
+        guard.breaker().unwrap().stats().failures
+    };
+    let database = Pipeline::database("p").unwrap().build().unwrap();
+    assert_eq!(attempts(&database).await, 2);
+    let cache = Pipeline::cache("p").unwrap().build().unwrap();
+    assert_eq!(attempts(&cache).await, 1);
+    let http = Pipeline::http_client("p").unwrap().build().unwrap();
+    assert_eq!(attempts(&http).await, 2, "three attempts, of which the empty budget pays one a second");
+    let start = time::now();
+    let slow = cache.run(|_| std::future::pending::<Answer>()).await;
+    assert_eq!((reason(&slow), start.elapsed()), (Some(Reason::Timeout), MS * 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_counts_once_for_every_policy() {
+    let overload = |_: Result<&u32, &CallError<&'static str>>| Outcome::Overload;
+    let breaker = Breaker::builder("p").build().unwrap();
+    let guard = Pipeline::builder("p").breaker(&breaker).classify(overload).build().unwrap();
+    assert_eq!(guard.run(|_| async { Answer::Ok(1) }).await, Ok(1));
+    assert_eq!((breaker.stats().overloads, guard.stats().failed), (1, 1));
+}
+
+#[tokio::test]
+async fn more_than_six_gates_in_a_stage_are_refused() {
+    let rate = RateLimit::builder("r").build().unwrap();
+    let many = (0..7).fold(Pipeline::builder("p"), |builder, _| builder.gate(rate.clone()));
+    assert_eq!(many.build().unwrap_err().field(), "gates");
+}
+
+#[tokio::test]
+async fn the_future_of_a_call_stays_small() {
+    let guard = Pipeline::database("p").unwrap().build().unwrap();
+    let run = guard.run(|_| async {
+        let state = [0_u8; 56];
+        tokio::task::yield_now().await;
+        Answer::Ok(u32::from(state[7]))
+    });
+    let size = std::mem::size_of_val(&run);
+    assert!(size <= 2048, "{size} bytes");
+    assert_eq!(run.await, Ok(0));
 }
