@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod compare;
 mod engine;
 mod error;
 mod failure;
@@ -32,8 +33,10 @@ mod output;
 mod plan;
 mod report;
 mod scenario;
+mod selftest;
 mod stats;
 
+pub use compare::{Change, Comparison, Judgement, MIN_BLOCKS};
 pub use engine::{Progress, Run, StopHandle};
 pub use error::Error;
 pub use failure::ErrorKind;
@@ -49,4 +52,5 @@ pub use report::{
     REPORT_FORMAT, RunReport, StepReport, Timeline, Verdict,
 };
 pub use scenario::{Answer, CheckFailed, Scenario, User};
+pub use selftest::{DEFAULT_SELF_TEST_LENGTH, SelfCheck, SelfTest};
 pub use stats::MAX_STEPS;

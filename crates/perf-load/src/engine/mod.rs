@@ -12,6 +12,7 @@ mod shared;
 mod tests;
 pub(crate) use shared::Shared;
 
+pub(crate) use pacer::Pacer;
 pub(crate) use protocol::{Failure, Fired, Protocol};
 pub use run::{Progress, Run, StopHandle};
 

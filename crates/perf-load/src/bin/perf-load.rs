@@ -1,3 +1,0 @@
-//! The load tester's command line.
-
-fn main() {}
