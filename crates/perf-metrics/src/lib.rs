@@ -28,6 +28,7 @@
 //! | [`Counter`], [`Gauge`], [`Histogram`], [`Timer`], [`Family`] | the host's own instruments |
 //! | [`Format`] | how the page is written, and which one a scraper asked for |
 //! | [`View`] | the same numbers as a tree |
+//! | [`Alerts`], [`Rule`], [`Slo`] | Prometheus' alerts in process, and what they export |
 //! | [`HealthChecks`] | checks that run in the background, and the host's life cycle |
 //!
 //! # Features
@@ -37,6 +38,7 @@
 //! | `facade` | the host's and its libraries' `metrics::` calls are on the page | the `metrics` crate |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
+mod alert;
 mod config;
 mod error;
 #[cfg(feature = "facade")]
@@ -52,6 +54,12 @@ mod process;
 mod rejections;
 mod view;
 
+pub use alert::{
+    AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsTask, Change,
+    DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD, DEFAULT_QUEUE,
+    DEFAULT_TICK, InvalidRule, Missing, Rings, Rule, Severity, Signal, SinkError, Slo, Verdict, dashboard,
+    webhook_payload,
+};
 pub use config::{DEFAULT_SERIES_LIMIT, MAX_LABELS, MetricsConfig};
 pub use error::{RegisterError, Shape};
 #[cfg(feature = "facade")]

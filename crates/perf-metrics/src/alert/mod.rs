@@ -1,0 +1,26 @@
+//! Alerts with Prometheus' state machine, evaluated in process, and service level objectives.
+//!
+//! The same rule is evaluated here and [exported](Alerts::rules_yaml) for Prometheus; a test runs both on the same random
+//! series and compares them tick by tick.
+
+mod engine;
+mod export;
+mod grafana;
+mod history;
+mod rule;
+mod signal;
+mod sink;
+mod slo;
+mod state;
+mod view;
+
+pub use engine::{Alerts, AlertsBuilder, AlertsTask, DEFAULT_TICK};
+pub(crate) use export::export_rules;
+pub use grafana::dashboard;
+pub use history::Rings;
+pub use rule::{DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, InvalidRule, Missing, Rule, Severity};
+pub use signal::Signal;
+pub use sink::{AlertSink, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_QUEUE, SinkError, webhook_payload};
+pub use slo::{DEFAULT_MIN_BAD, Slo};
+pub use state::{AlertMachine, AlertState, Verdict};
+pub use view::{AlertEvent, AlertView, Change};

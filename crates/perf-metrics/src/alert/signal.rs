@@ -1,0 +1,225 @@
+//! What a rule looks at: a selection of series and what is made of them.
+
+use super::history::Rings;
+use crate::page::{Line, Page, Value, parse_labels};
+use perf_core::HistogramSnapshot;
+use perf_core::time::{Duration, Instant};
+use std::collections::VecDeque;
+
+/// A number made of the series of one metric. Series that differ in other labels are added up; of levels the highest
+/// counts.
+///
+/// ```
+/// use perf_metrics::Signal;
+/// use std::time::Duration;
+///
+/// let wait = Signal::quantile("perf_pool_wait_seconds", 0.99, Duration::from_secs(60)).matching("name", "orders");
+/// assert_eq!(
+///     wait.promql(),
+///     r#"histogram_quantile(0.99, sum by (le) (rate(perf_pool_wait_seconds_bucket{name="orders"}[60s])))"#
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signal {
+    pub(crate) metric: String,
+    pub(crate) matchers: Vec<(String, String)>,
+    pub(crate) measure: Measure,
+}
+
+/// What is made of the series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Measure {
+    Level,
+    Rate(Duration),
+    Quantile(f64, Duration),
+    Mean(Duration),
+}
+
+impl Signal {
+    fn new(metric: impl Into<String>, measure: Measure) -> Self {
+        Self { metric: metric.into(), matchers: Vec::new(), measure }
+    }
+
+    /// The level of a gauge.
+    pub fn level(metric: impl Into<String>) -> Self {
+        Self::new(metric, Measure::Level)
+    }
+
+    /// The increase of a counter per second over a window.
+    pub fn rate(metric: impl Into<String>, window: Duration) -> Self {
+        Self::new(metric, Measure::Rate(window))
+    }
+
+    /// A quantile of a histogram over a window.
+    pub fn quantile(metric: impl Into<String>, q: f64, window: Duration) -> Self {
+        Self::new(metric, Measure::Quantile(q, window))
+    }
+
+    /// The mean of a histogram over a window.
+    pub fn mean(metric: impl Into<String>, window: Duration) -> Self {
+        Self::new(metric, Measure::Mean(window))
+    }
+
+    /// Only series that carry this label with this value.
+    #[must_use]
+    pub fn matching(mut self, label: impl Into<String>, value: impl Into<String>) -> Self {
+        self.matchers.push((label.into(), value.into()));
+        self
+    }
+
+    /// The same in Prometheus' language.
+    #[must_use]
+    pub fn promql(&self) -> String {
+        match self.measure {
+            Measure::Level => format!("max({})", self.selector("")),
+            Measure::Rate(window) => {
+                format!("sum(rate({}[{}s]))", self.selector(""), window.as_secs().max(1))
+            }
+            Measure::Quantile(q, window) => format!(
+                "histogram_quantile({q}, sum by (le) (rate({}[{}s])))",
+                self.selector("_bucket"),
+                window.as_secs().max(1)
+            ),
+            Measure::Mean(window) => {
+                let seconds = window.as_secs().max(1);
+                let part = |suffix: &str| format!("sum(rate({}[{seconds}s]))", self.selector(suffix));
+                format!("{} / {}", part("_sum"), part("_count"))
+            }
+        }
+    }
+
+    pub(crate) fn selector(&self, suffix: &str) -> String {
+        let matchers: Vec<String> =
+            self.matchers.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let braces = if matchers.is_empty() { String::new() } else { format!("{{{}}}", matchers.join(",")) };
+        format!("{}{suffix}{braces}", self.metric)
+    }
+
+    fn selects(&self, line: &Line<'_>) -> bool {
+        if line.name != self.metric {
+            return false;
+        }
+        if self.matchers.is_empty() {
+            return true;
+        }
+        let labels = parse_labels(line.labels);
+        self.matchers.iter().all(|wanted| labels.contains(wanted))
+    }
+}
+
+/// A signal with the past it needs.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) signal: Signal,
+    seen: Option<Seen>,
+    rings: Option<Rings>,
+    snapshots: VecDeque<(Instant, HistogramSnapshot)>,
+}
+
+/// What the last reading of the page found.
+#[derive(Debug)]
+enum Seen {
+    Number(f64),
+    Distribution(HistogramSnapshot),
+}
+
+/// Snapshots kept per window: its ends are off by at most a twelfth.
+const SNAPSHOTS: u32 = 12;
+
+impl Tracked {
+    /// Tracks `signal`, with a past of at least `span`.
+    pub(crate) fn new(signal: Signal, span: Duration) -> Self {
+        let rings = matches!(signal.measure, Measure::Rate(_)).then(|| Rings::new(span));
+        Self { signal, seen: None, rings, snapshots: VecDeque::new() }
+    }
+
+    /// Forgets the last reading.
+    pub(crate) fn begin(&mut self) {
+        self.seen = None;
+    }
+
+    /// Takes in a series when it is one of the selected.
+    pub(crate) fn see(&mut self, line: &Line<'_>, page: &Page) {
+        if !self.signal.selects(line) {
+            return;
+        }
+        let number = |total: f64| match &self.seen {
+            Some(Seen::Number(so_far)) if self.signal.measure == Measure::Level => so_far.max(total),
+            Some(Seen::Number(so_far)) => so_far + total,
+            _ => total,
+        };
+        self.seen = Some(match line.value {
+            Value::Count(total) => Seen::Number(number(*total as f64)),
+            Value::Number(value) => Seen::Number(number(*value)),
+            Value::Distribution(_) => {
+                let mut merged = page.snapshot(line.value);
+                if let Some(Seen::Distribution(so_far)) = &self.seen {
+                    merged.merge(so_far);
+                }
+                Seen::Distribution(merged)
+            }
+        });
+    }
+
+    /// Ends a reading.
+    pub(crate) fn end(&mut self, now: Instant) {
+        match (&self.seen, self.signal.measure) {
+            (Some(Seen::Number(total)), Measure::Rate(_)) => {
+                if let Some(rings) = &mut self.rings {
+                    rings.push(*total, now);
+                }
+            }
+            (Some(Seen::Distribution(snapshot)), Measure::Quantile(_, window) | Measure::Mean(window)) => {
+                let step = window / SNAPSHOTS;
+                let due =
+                    self.snapshots.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= step);
+                if due {
+                    self.snapshots.push_back((now, snapshot.clone()));
+                }
+                // One snapshot older than the window is kept to count from.
+                while self
+                    .snapshots
+                    .get(1)
+                    .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= window)
+                {
+                    self.snapshots.pop_front();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The value at `now` and how many samples it rests on; `None` without data.
+    pub(crate) fn value(&self, now: Instant) -> Option<(f64, u64)> {
+        match (self.seen.as_ref()?, self.signal.measure) {
+            (Seen::Number(value), Measure::Level) => (!value.is_nan()).then_some((*value, u64::MAX)),
+            (Seen::Number(_), Measure::Rate(window)) => {
+                let (increase, covered) = self.increase(window, now)?;
+                Some((increase / covered.as_secs_f64().max(1e-9), increase as u64))
+            }
+            (Seen::Distribution(_), Measure::Quantile(q, window)) => {
+                let recent = self.recent(window, now)?;
+                recent.quantile(q).map(|estimate| (estimate.value, estimate.count))
+            }
+            (Seen::Distribution(_), Measure::Mean(window)) => {
+                let recent = self.recent(window, now)?;
+                recent.mean().map(|mean| (mean, recent.count()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The increase of the total over a window.
+    pub(crate) fn increase(&self, window: Duration, now: Instant) -> Option<(f64, Duration)> {
+        self.rings.as_ref()?.increase(window, now)
+    }
+
+    /// What a histogram took in over the window, or since it is watched.
+    fn recent(&self, window: Duration, now: Instant) -> Option<HistogramSnapshot> {
+        let Some(Seen::Distribution(present)) = &self.seen else { return None };
+        let from = now.checked_sub(window);
+        let before = self.snapshots.iter().rev().find(|(at, _)| from.is_some_and(|from| *at <= from));
+        let (_, before) = before.or_else(|| self.snapshots.front())?;
+        Some(present.since(before))
+    }
+}

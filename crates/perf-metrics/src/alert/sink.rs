@@ -1,0 +1,133 @@
+//! Where alerts go. Delivery never holds up evaluation: a bounded queue in between drops its oldest, and says so.
+
+use super::view::{AlertEvent, Change};
+use async_trait::async_trait;
+use perf_core::Counter;
+use perf_core::time::{self, Duration};
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Events that may wait for delivery: more than a storm of every alert of a large host, at a few hundred bytes each.
+pub const DEFAULT_QUEUE: usize = 1_024;
+
+/// Time one delivery may take.
+pub const DEFAULT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A delivery that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("an alert could not be delivered: {0}")]
+pub struct SinkError(pub String);
+
+/// Receives alerts: a log, a channel, a webhook (see [`webhook_payload`]).
+#[async_trait]
+pub trait AlertSink: Send + Sync + 'static {
+    /// Delivers one event. Dropped when it takes longer than [`DEFAULT_DELIVERY_TIMEOUT`].
+    async fn deliver(&self, event: &AlertEvent) -> Result<(), SinkError>;
+}
+
+#[async_trait]
+impl AlertSink for tokio::sync::mpsc::Sender<AlertEvent> {
+    async fn deliver(&self, event: &AlertEvent) -> Result<(), SinkError> {
+        self.try_send(event.clone()).map_err(|error| SinkError(error.to_string()))
+    }
+}
+
+/// The events that wait for one sink.
+pub(crate) struct Outbox {
+    sink: Arc<dyn AlertSink>,
+    waiting: Mutex<VecDeque<AlertEvent>>,
+    wake: Notify,
+    pub(crate) delivered: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) dropped: Counter,
+}
+
+impl Outbox {
+    pub(crate) fn new(sink: Arc<dyn AlertSink>) -> Self {
+        Self {
+            sink,
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            delivered: Counter::new(),
+            failed: Counter::new(),
+            dropped: Counter::new(),
+        }
+    }
+
+    pub(crate) fn put(&self, event: AlertEvent) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= DEFAULT_QUEUE {
+            waiting.pop_front();
+            self.dropped.increment();
+        }
+        waiting.push_back(event);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Delivers until it is dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            let next = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(event) = next else {
+                self.wake.notified().await;
+                continue;
+            };
+            match time::timeout(DEFAULT_DELIVERY_TIMEOUT, self.sink.deliver(&event)).await {
+                Ok(Ok(())) => self.delivered.increment(),
+                Ok(Err(_)) | Err(_) => self.failed.increment(),
+            }
+        }
+    }
+}
+
+/// The body of an Alertmanager webhook (version 4) for some events, ready to be posted as `application/json`.
+#[must_use]
+pub fn webhook_payload(events: &[AlertEvent]) -> String {
+    let firing = events.iter().any(|event| event.change != Change::Resolved);
+    let mut body = format!(
+        r#"{{"version":"4","groupKey":"{{}}:{{}}","truncatedAlerts":0,"status":"{}","receiver":"webhook","groupLabels":{{}},"commonLabels":{{}},"commonAnnotations":{{}},"externalURL":"","alerts":["#,
+        if firing { "firing" } else { "resolved" }
+    );
+    for (position, event) in events.iter().enumerate() {
+        let status = if event.change == Change::Resolved { "resolved" } else { "firing" };
+        let separator = if position > 0 { "," } else { "" };
+        // Writing into a string cannot fail.
+        let _ = write!(
+            body,
+            r#"{separator}{{"status":"{status}","labels":{{"alertname":{}"#,
+            quoted(&event.name)
+        );
+        let _ = write!(body, r#","severity":"{}""#, event.severity.as_str());
+        for (key, value) in &event.labels {
+            let _ = write!(body, ",{}:{}", quoted(key), quoted(value));
+        }
+        let _ = write!(body, r#"}},"annotations":{{"summary":{}"#, quoted(&event.summary));
+        if let Some(value) = event.value.filter(|value| value.is_finite()) {
+            let _ = write!(body, r#","value":"{value}""#);
+        }
+        body.push_str(r#"},"generatorURL":"","fingerprint":""}"#);
+    }
+    body.push_str("]}");
+    body
+}
+
+/// A JSON string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
