@@ -119,37 +119,3 @@ async fn a_paused_clock_does_not_shorten_the_start() {
     let server = PostgresServer::start().await.unwrap();
     assert_eq!(server.sql("SELECT 1").await.unwrap(), "1");
 }
-
-#[tokio::test]
-async fn a_start_that_is_dropped_leaves_nothing() {
-    // The start goes on in the background, so the runtime's own end, which waits for it, would hide a leak; the
-    // processes of this test are counted instead.
-    let before = servers();
-    let start = PostgresServer::start();
-    assert!(tokio::time::timeout(Duration::from_millis(5), start).await.is_err());
-    in_time(async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        while servers().iter().any(|pid| !before.contains(pid) && owned(*pid)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-/// The PostgreSQL main processes of this machine.
-fn servers() -> Vec<u32> {
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.split(|b| *b == 0).next().is_some_and(|name| name.ends_with(b"/postgres"))
-    })
-    .collect()
-}
-
-/// Whether a process is a child of this one and was started by the dropped start, which no handle of a test holds.
-fn owned(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-    parent == Some(std::process::id())
-}

@@ -69,7 +69,7 @@ async fn bytes_pass_both_ways_and_are_counted() {
 async fn a_delay_holds_each_direction_and_keeps_the_throughput() {
     let proxy = proxy().await;
     let mut socket = connect(&proxy).await;
-    proxy.set(Fault::Delay(Duration::from_millis(50))).await;
+    proxy.set(Fault::Delay(Duration::from_millis(100))).await;
     let start = Instant::now();
     for n in 0..20 {
         socket.write_u8(n).await.unwrap();
@@ -77,11 +77,8 @@ async fn a_delay_holds_each_direction_and_keeps_the_throughput() {
     }
     hear(&mut socket, 20).await.unwrap();
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(100), "two delays of 50 ms: {took:?}");
-    assert!(
-        took < Duration::from_millis(1000),
-        "20 pieces are delayed together, not one after another: {took:?}"
-    );
+    assert!(took >= Duration::from_millis(200), "two delays of 100 ms: {took:?}");
+    assert!(took < Duration::from_secs(3), "20 pieces are delayed together, not one after another: {took:?}");
 }
 
 #[tokio::test]

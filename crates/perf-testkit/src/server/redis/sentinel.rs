@@ -20,8 +20,8 @@ use std::time::Duration;
 const AGREEMENT: Duration = Duration::from_secs(30);
 const SERVICE: &str = "perf";
 
-/// A private Redis primary with one replica, watched by a sentinel that promotes the replica about half a second after the
-/// primary stops answering. All three are removed when dropped.
+/// A private Redis primary with one replica, watched by a sentinel that promotes the replica about a second and a half
+/// after the primary stops answering. All three are removed when dropped.
 #[derive(Debug)]
 pub struct RedisSentinel {
     primary: RedisServer,
@@ -168,7 +168,7 @@ impl Sentinel {
         let settings = format!(
             "port {}\nbind 127.0.0.1\ndir {}\n\
              sentinel monitor {SERVICE} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {SERVICE} 500\n\
+             sentinel down-after-milliseconds {SERVICE} 1000\n\
              sentinel failover-timeout {SERVICE} 3000\n",
             port.number(),
             directory.path().display(),
