@@ -3,7 +3,7 @@
 use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
-use crate::engine::{Engine, Moka};
+use crate::engine::{AnyEngine, Discarded, Engine};
 use crate::entry::{Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
@@ -50,12 +50,12 @@ pub(crate) struct Inner<K, V> {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) config: CacheConfig,
-    pub(crate) engine: Moka<K, V>,
+    pub(crate) engine: AnyEngine<K, V>,
     pub(crate) flights: Flights<K, V>,
     pub(crate) space: Arc<SpaceInner>,
     pub(crate) numbers: Numbers,
     pub(crate) loads: Semaphore,
-    hasher: foldhash::fast::RandomState,
+    hasher: foldhash::quality::RandomState,
     parts: Parts<K, V>,
     cleared_at: AtomicU64,
     rng: Mutex<Rng>,
@@ -64,12 +64,12 @@ pub(crate) struct Inner<K, V> {
 impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub(crate) fn new(name: Name, config: CacheConfig, space: Arc<SpaceInner>, parts: Parts<K, V>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let hasher = foldhash::fast::RandomState::default();
+        let hasher = foldhash::quality::RandomState::default();
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         Self(Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name,
-            engine: Moka::new(config.capacity.amount(), hasher.clone()),
+            engine: AnyEngine::new(&config),
             flights: Flights::new(),
             space,
             numbers: Numbers::default(),
@@ -232,7 +232,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let inner = &*self.0;
         inner.space.fences.other(|number| inner.cleared_at.store(number, Ordering::Release));
         inner.flights.supersede_all();
-        inner.engine.clear();
+        drop(inner.engine.clear());
         inner.numbers.invalidated.increment();
         Invalidating::local()
     }
@@ -241,7 +241,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let engine = &self.0.engine;
-        self.0.numbers.snapshot(engine.len(), engine.weight(), engine.evicted())
+        self.0.numbers.snapshot(engine.len(), engine.weight(), engine.evicted(), engine.expired())
     }
 
     /// Its name: that of the space and its own.
@@ -336,27 +336,32 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             etag: loaded.etag,
             as_of: self.space.fences.newest(),
         };
-        self.store(&Arc::new(Entry::new(draft, lives, now)), now);
+        let discarded = self.store(&Arc::new(Entry::new(draft, lives, now)), now);
+        drop(shard);
+        drop(discarded);
     }
 
     /// Puts an entry in. The caller holds the shard of its key and has checked the fences.
-    pub(crate) fn store(&self, entry: &Arc<Entry<K, V>>, now: Tick) {
+    pub(crate) fn store(&self, entry: &Arc<Entry<K, V>>, now: Tick) -> Discarded<K, V> {
         let oversized = entry.weight > self.max_weight();
         if oversized {
             self.numbers.oversized.increment();
         }
         if oversized || entry.dead_at() <= now {
-            self.engine.remove(entry.hash, &entry.key);
+            let mut discarded = Discarded::default();
+            discarded.extend(self.engine.remove(entry.hash, &entry.key));
+            discarded
         } else {
-            self.engine.insert(Arc::clone(entry));
+            self.engine.insert(Arc::clone(entry))
         }
     }
 
     fn max_weight(&self) -> u64 {
-        self.config.max_entry_bytes.unwrap_or(match self.config.capacity {
-            crate::Capacity::Bytes(bytes) => (bytes / 8).max(1),
+        let configured = match self.config.capacity {
+            crate::Capacity::Bytes(bytes) => self.config.max_entry_bytes.unwrap_or((bytes / 8).max(1)),
             crate::Capacity::Entries(_) => 1,
-        })
+        };
+        configured.min(self.engine.max_weight())
     }
 
     /// The weight of a value, in the unit of the capacity; at least 1.

@@ -74,8 +74,11 @@ impl Refresh {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum EngineKind {
-    /// moka's.
+    /// Our own: the better hit ratio on every trace we know, and hits without a lock.
     #[default]
+    Adaptive,
+    /// moka's, behind feature `moka`.
+    #[cfg(feature = "moka")]
     Moka,
 }
 

@@ -1,7 +1,7 @@
 //! What a cache keeps of one value.
 
 use crate::clock::{Tick, nanos};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One value and everything that decides whether it may be served. The value never changes; the stamps do.
@@ -25,6 +25,8 @@ pub(crate) struct Entry<K, V> {
     error_for: u64,
     /// Expired by hand: kept for failures only.
     expired: AtomicBool,
+    /// The engine's number for it.
+    number: AtomicU32,
 }
 
 /// What an entry is good for at some moment.
@@ -81,6 +83,7 @@ impl<K, V> Entry<K, V> {
             stale_for: nanos(lives.stale),
             error_for: nanos(lives.error),
             expired: AtomicBool::new(false),
+            number: AtomicU32::new(0),
         };
         entry.renew(lives, as_of, now);
         entry
@@ -109,6 +112,15 @@ impl<K, V> Entry<K, V> {
         if !self.expired.load(Ordering::Relaxed) {
             self.calm.fetch_max(until.0, Ordering::AcqRel);
         }
+    }
+
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Relaxed);
     }
 
     /// The newest fence at which the entry is known to be valid.

@@ -72,6 +72,8 @@ pub struct CacheStats {
     pub oversized: u64,
     /// Entries evicted for room.
     pub evicted: u64,
+    /// Entries dropped because they were of no use any more.
+    pub expired: u64,
     /// Invalidations asked for: keys and clears.
     pub invalidated: u64,
     /// Entries held.
@@ -103,6 +105,7 @@ impl CacheStats {
             timeouts: self.timeouts.saturating_sub(earlier.timeouts),
             oversized: self.oversized.saturating_sub(earlier.oversized),
             evicted: self.evicted.saturating_sub(earlier.evicted),
+            expired: self.expired.saturating_sub(earlier.expired),
             invalidated: self.invalidated.saturating_sub(earlier.invalidated),
             entries: self.entries,
             weight: self.weight,
@@ -131,7 +134,7 @@ const TIMEOUTS: Desc =
     Desc::counter("perf_cache_timeouts_total", "Callers that stopped waiting for a load", Unit::Count);
 const OVERSIZED: Desc =
     Desc::counter("perf_cache_oversized_total", "Values too large to be kept", Unit::Count);
-const EVICTIONS: Desc = Desc::counter("perf_cache_evictions_total", "Entries evicted for room", Unit::Count);
+const EVICTIONS: Desc = Desc::counter("perf_cache_evictions_total", "Entries dropped, by cause", Unit::Count);
 const INVALIDATIONS: Desc =
     Desc::counter("perf_cache_invalidations_total", "Keys invalidated and clears", Unit::Count);
 const SAVED: Desc =
@@ -143,7 +146,7 @@ const WEIGHT: Desc =
 const CAPACITY: Desc = Desc::gauge("perf_cache_capacity", "Weight that may be held", Unit::Count);
 
 impl Numbers {
-    pub(crate) fn snapshot(&self, entries: u64, weight: u64, evicted: u64) -> CacheStats {
+    pub(crate) fn snapshot(&self, entries: u64, weight: u64, evicted: u64, expired: u64) -> CacheStats {
         CacheStats {
             hits: self.hits.get(),
             stale: self.stale.get(),
@@ -161,6 +164,7 @@ impl Numbers {
             timeouts: self.timeouts.get(),
             oversized: self.oversized.get(),
             evicted,
+            expired,
             invalidated: self.invalidated.get(),
             entries,
             weight,
@@ -192,13 +196,15 @@ impl Numbers {
         ] {
             sink.counter(&LOADS, &[("result", result)], total);
         }
+        for (cause, total) in [("room", stats.evicted), ("expired", stats.expired)] {
+            sink.counter(&EVICTIONS, &[("cause", cause)], total);
+        }
         for (desc, total) in [
             (&JOINED, stats.joined),
             (&REFRESHES, stats.refreshes),
             (&REFUSED, stats.refused),
             (&TIMEOUTS, stats.timeouts),
             (&OVERSIZED, stats.oversized),
-            (&EVICTIONS, stats.evicted),
             (&INVALIDATIONS, stats.invalidated),
         ] {
             sink.counter(desc, &[], total);

@@ -1,6 +1,6 @@
 //! moka as the engine: TinyLFU admission over an LRU, entries weighed by us.
 
-use super::{Engine, Held};
+use super::{Discarded, Engine, Held};
 use crate::entry::Entry;
 use moka::notification::RemovalCause;
 use perf_core::Counter;
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 /// A moka cache of our entries. moka's own clock cannot be paused, so its expiry is not used: freshness is ours.
 pub(crate) struct Moka<K, V> {
-    cache: moka::sync::Cache<K, Arc<Entry<K, V>>, foldhash::fast::RandomState>,
+    cache: moka::sync::Cache<K, Arc<Entry<K, V>>, foldhash::quality::RandomState>,
     evicted: Arc<Counter>,
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> Moka<K, V> {
-    pub(crate) fn new(capacity: u64, hasher: foldhash::fast::RandomState) -> Self {
+    pub(crate) fn new(capacity: u64) -> Self {
         let evicted = Arc::new(Counter::new());
         let counter = Arc::clone(&evicted);
         let cache = moka::sync::Cache::builder()
@@ -26,7 +26,7 @@ impl<K: crate::Key, V: Send + Sync + 'static> Moka<K, V> {
                     counter.increment();
                 }
             })
-            .build_with_hasher(hasher);
+            .build_with_hasher(foldhash::quality::RandomState::default());
         Self { cache, evicted }
     }
 }
@@ -40,8 +40,9 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
         self.cache.get(key).map(Held::Owned)
     }
 
-    fn insert(&self, entry: Arc<Entry<K, V>>) {
+    fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V> {
         self.cache.insert(entry.key.clone(), entry);
+        Discarded::default()
     }
 
     fn remove<Q>(&self, _: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
@@ -52,8 +53,9 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
         self.cache.remove(key)
     }
 
-    fn clear(&self) {
+    fn clear(&self) -> Discarded<K, V> {
         self.cache.invalidate_all();
+        Discarded::default()
     }
 
     fn len(&self) -> u64 {
@@ -67,5 +69,14 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
 
     fn evicted(&self) -> u64 {
         self.evicted.get()
+    }
+
+    fn expired(&self) -> u64 {
+        // moka is not told when our entries end; they wait for eviction.
+        0
+    }
+
+    fn max_weight(&self) -> u64 {
+        u64::from(u32::MAX)
     }
 }

@@ -6,7 +6,7 @@ use super::{Found, Landing, LoadOptions, Loaded};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::tick;
-use crate::engine::{Engine, Held};
+use crate::engine::{Discarded, Engine, Held};
 use crate::entry::{Age, Draft, Entry};
 use crate::error::Failure;
 use crate::hit::Freshness;
@@ -30,12 +30,14 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         self.count(&loading);
         let inner = Arc::clone(&self.inner);
         let mut shard = inner.flights.shard(self.hash);
+        let mut discarded = Discarded::default();
         let landing = match loading {
-            Ok(loaded) => self.keep(loaded, load_nanos),
+            Ok(loaded) => self.keep(loaded, load_nanos, &mut discarded),
             Err(failure) => self.fall_back(failure),
         };
         self.leave(&mut shard);
         drop(shard);
+        drop(discarded);
         self.flight.land(landing);
     }
 
@@ -59,7 +61,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     }
 
     /// Makes the entry and stores it if nothing it depends on was invalidated since the load began.
-    fn keep(&self, loaded: Loaded<V>, load_nanos: u64) -> Landing<K, V> {
+    fn keep(&self, loaded: Loaded<V>, load_nanos: u64, discarded: &mut Discarded<K, V>) -> Landing<K, V> {
         let now = tick();
         let Loaded { found, tags: added, fresh, etag, store } = loaded;
         let mut tags = self.options.tags.clone();
@@ -86,7 +88,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             return Ok((entry, Freshness::Superseded));
         }
         if store {
-            self.inner.store(&entry, now);
+            *discarded = self.inner.store(&entry, now);
         }
         Ok((entry, Freshness::Fresh))
     }

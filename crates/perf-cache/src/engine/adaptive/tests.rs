@@ -1,0 +1,107 @@
+use super::*;
+use crate::entry::{Draft, Lives};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+fn entry(key: u64, value: u64, life: Duration) -> Arc<Entry<u64, u64>> {
+    let draft = Draft {
+        hash: hash(key),
+        key,
+        value: Some(value),
+        tags: Box::default(),
+        weight: 1,
+        etag: None,
+        as_of: 0,
+    };
+    let lives = Lives { fresh: life, refresh: life, stale: Duration::ZERO, error: Duration::ZERO };
+    Arc::new(Entry::new(draft, lives, tick()))
+}
+
+/// Few different hashes, so that keys collide in the table and in the probes.
+fn hash(key: u64) -> u64 {
+    foldhash::quality::FixedState::default().hash_one(key % 97)
+}
+
+fn value(engine: &Adaptive<u64, u64>, key: u64) -> Option<u64> {
+    engine.get(hash(key), &key).and_then(|held| held.value)
+}
+
+proptest! {
+    /// The oracle is a map; with room for everything the engine is one too, whatever collides.
+    #[test]
+    fn with_room_for_all_it_is_a_map(ops in prop::collection::vec((0..300_u64, 0..4_u8, any::<u64>()), 1..600)) {
+        let engine = Adaptive::new(1000, 1);
+        let mut map = HashMap::new();
+        for (key, op, new) in ops {
+            match op {
+                0 => {
+                    let removed = engine.remove(hash(key), &key).and_then(|entry| entry.value);
+                    prop_assert_eq!(removed, map.remove(&key));
+                }
+                1 => prop_assert_eq!(value(&engine, key), map.get(&key).copied()),
+                _ => {
+                    drop(engine.insert(entry(key, new, Duration::MAX)));
+                    map.insert(key, new);
+                }
+            }
+            prop_assert_eq!(engine.len(), map.len() as u64);
+        }
+        for key in 0..300 {
+            prop_assert_eq!(value(&engine, key), map.get(&key).copied());
+        }
+        drop(engine.clear());
+        prop_assert_eq!((engine.len(), engine.weight()), (0, 0));
+    }
+}
+
+#[test]
+fn readers_see_what_is_there_while_writers_move_it() {
+    let engine = Adaptive::new(4096, 1);
+    // Keys below 64 stay; the others come and go, which moves entries and grows the table.
+    (0..64).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    (0..64).for_each(|key| assert_eq!(value(&engine, key), Some(key)));
+                }
+            });
+        }
+        for round in 0..60_u64 {
+            (64..400).for_each(|key| drop(engine.insert(entry(key, round, Duration::MAX))));
+            (64..400).for_each(|key| drop(engine.remove(hash(key), &key)));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_entries_are_dropped_by_later_insertions() {
+    let engine = Adaptive::new(1000, 1);
+    (0..20).for_each(|key| drop(engine.insert(entry(key, key, Duration::from_secs(5)))));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    (100..104).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
+    assert_eq!((engine.len(), engine.expired()), (4, 20));
+}
+
+#[test]
+fn more_than_fits_is_evicted_and_counted() {
+    let engine = Adaptive::new(100, 1);
+    (0..500).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
+    assert_eq!((engine.len(), engine.weight(), engine.evicted()), (100, 100, 400));
+}
+
+#[test]
+fn every_value_is_dropped_once_the_engine_and_its_readers_are_gone() {
+    let engine = Adaptive::new(1000, 4);
+    let entries: Vec<_> = (0..300).map(|key| entry(key, key, Duration::MAX)).collect();
+    entries.iter().for_each(|entry| drop(engine.insert(Arc::clone(entry))));
+    let held: Vec<_> = (0..300).filter_map(|key| engine.get(hash(key), &key)).collect();
+    assert_eq!(held.len(), 300);
+    drop(engine);
+    drop(held);
+    assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
+}
