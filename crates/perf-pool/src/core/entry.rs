@@ -13,8 +13,14 @@ pub(crate) struct Entry<C> {
     pub(crate) expires: Option<Instant>,
     /// When it was last known to be good: made, checked or reset.
     pub(crate) proven: Instant,
+    /// The epoch of suspicion in which its latest proof was begun.
+    pub(crate) epoch: u64,
+    /// Whether it was under suspicion already when its check began, so that failing is no news.
+    pub(crate) doubted: bool,
     /// When it was last given back.
     pub(crate) idle_since: Instant,
+    /// Whether it is about to expire, so that another is being made to take its place.
+    pub(crate) ageing: bool,
 }
 
 impl<C> fmt::Debug for Entry<C> {
@@ -31,12 +37,14 @@ pub(crate) struct Hold {
     pub(crate) task: Option<tokio::task::Id>,
     /// Whether it has been reported as held for too long.
     pub(crate) reported: bool,
+    /// Whether the time it is held is measured.
+    pub(crate) sampled: bool,
 }
 
 impl Hold {
     /// A lease taken now by the running task.
     pub(crate) fn new(since: Instant, site: &'static Location<'static>) -> Self {
-        Self { since, site, task: tokio::task::try_id(), reported: false }
+        Self { since, site, task: tokio::task::try_id(), reported: false, sampled: false }
     }
 
     pub(crate) fn holder(&self, now: Instant) -> Holder {

@@ -4,15 +4,20 @@
 //! the maintenance task, events to report.
 
 mod entry;
+#[cfg(all(test, perf_loom))]
+mod interleavings;
 mod queue;
+mod replace;
 mod returns;
 mod supply;
 mod sweep;
+#[cfg(all(test, not(perf_loom)))]
+mod tests;
 mod totals;
 
 pub(crate) use entry::{Entry, Hold};
 pub(crate) use queue::{Grant, Refusal, Waiting};
-pub(crate) use returns::{Attempt, Verdict};
+pub(crate) use returns::{Attempt, Begun, Lost, Verdict};
 pub(crate) use totals::{Totals, Why};
 
 use crate::PoolConfig;
@@ -21,20 +26,21 @@ use crate::event::PoolEvent;
 use perf_core::time::{Duration, Instant};
 use perf_core::{Rng, Ticket};
 use queue::Queue;
+use replace::Replacements;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 /// What the maintenance task has to do, off the lock.
 #[derive(Debug)]
 pub(crate) enum Job<C> {
-    /// Make a connection; it is counted as connecting.
-    Connect,
+    /// Make a connection, counted as connecting; a successor may be one above the limit.
+    Connect { successor: bool },
     /// Ask a connection whether it lives; it is counted as checking.
     Check(Box<Entry<C>>),
     /// Put a returned connection in order; it is counted as resetting.
     Reset(Box<Entry<C>>),
-    /// Say good-bye; counted as closing, unless it is broken and its place is free already.
-    Close { entry: Box<Entry<C>>, counted: bool },
+    /// Close a connection, counted as closing; a dead one without a good-bye.
+    Close { entry: Box<Entry<C>>, graceful: bool },
 }
 
 /// How many connections there are in each state that is not idle.
@@ -113,27 +119,44 @@ pub(crate) struct Core<C> {
     pub(crate) effects: Effects,
     pub(crate) totals: Totals,
     pub(crate) attempts: Attempts,
+    replacements: Replacements,
     /// A moving average of how long leases are held, in nanoseconds.
     hold_time: Option<u64>,
-    /// Connections proven good before this are checked before they are used.
-    suspect_since: Option<Instant>,
+    /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
+    epoch: u64,
     /// Connections of an older generation are not used again.
     generation: u32,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
     /// Whether a maintenance task is there to do the jobs.
     pub(crate) running: bool,
+    /// The runtime of the maintenance task.
+    pub(crate) runtime: Option<tokio::runtime::Id>,
+    /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
+    pub(crate) foreign: bool,
     /// Callers of `close` that wait for leases to come back.
     pub(crate) drainers: usize,
     /// When the maintenance task wakes at the latest.
     next_wake: Option<Instant>,
     /// When the maintenance task means to look again.
     planned: Option<Instant>,
+    /// The latest moment seen: a lower bound of the present that costs no reading of the clock.
+    recent: Instant,
+    /// When the maintenance task last looked.
+    ticked: Instant,
+    /// When the next hold time is measured.
+    next_hold_sample: Instant,
+    /// When the next wait is measured.
+    next_wait_sample: Instant,
     rng: Rng,
 }
 
+/// Times are measured at most this often. Below ten thousand leases a second that is every one of them; above, measuring
+/// each would cost more than the checkout.
+const SAMPLE_EVERY: Duration = Duration::from_micros(100);
+
 impl<C> Core<C> {
-    pub(crate) fn new(config: PoolConfig, rng: Rng) -> Self {
+    pub(crate) fn new(config: PoolConfig, rng: Rng, now: Instant) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
         Self {
             config,
@@ -146,20 +169,28 @@ impl<C> Core<C> {
             effects: Effects::default(),
             totals: Totals::default(),
             attempts: Attempts::default(),
+            replacements: Replacements::default(),
             hold_time: None,
-            suspect_since: None,
+            epoch: 0,
             generation: 0,
             paused: false,
             closed: false,
             running: false,
+            runtime: None,
+            foreign: false,
             drainers: 0,
             next_wake: None,
             planned: None,
+            recent: now,
+            ticked: now,
+            next_hold_sample: now,
+            next_wait_sample: now,
             rng,
         }
     }
 
     /// Takes an idle connection that needs no check, if nobody waits for one.
+    #[inline]
     pub(crate) fn take(&mut self, hold: Hold) -> Take<C> {
         if self.closed {
             return Take::Closed;
@@ -168,6 +199,7 @@ impl<C> Core<C> {
             return Take::Wait;
         }
         let now = hold.since;
+        self.recent = self.recent.max(now);
         while let Some(entry) = self.pop_idle() {
             if let Some(why) = self.unwanted(&entry, now) {
                 self.retire(entry, why);
@@ -215,7 +247,6 @@ impl<C> Core<C> {
 
     /// A waiter goes away. What it was given and did not take belongs to the next one.
     pub(crate) fn leave(&mut self, ticket: Ticket, now: Instant) {
-        self.totals.cancelled += 1;
         if let Some(Grant::Lease(entry)) = self.queue.leave(ticket) {
             self.give_on(entry, now);
         }
@@ -274,18 +305,23 @@ impl<C> Core<C> {
         let jobs = std::mem::take(&mut self.jobs);
         for job in &jobs {
             match job {
-                Job::Connect => self.counts.connecting -= 1,
+                Job::Connect { successor } => {
+                    self.counts.connecting -= 1;
+                    if *successor {
+                        self.successor_done();
+                    }
+                }
                 Job::Check(entry) => {
                     self.counts.checking -= 1;
                     self.totals.count_closed(Why::Shutdown);
-                    self.free_slots.push(entry.slot);
+                    self.release_slot(entry);
                 }
                 Job::Reset(entry) => {
                     self.counts.resetting -= 1;
                     self.totals.count_closed(Why::Shutdown);
-                    self.free_slots.push(entry.slot);
+                    self.release_slot(entry);
                 }
-                Job::Close { counted, .. } => self.counts.closing -= usize::from(*counted),
+                Job::Close { .. } => self.counts.closing -= 1,
             }
         }
         jobs
@@ -296,7 +332,46 @@ impl<C> Core<C> {
         self.closed && self.drainers == 0 && self.jobs.is_empty()
     }
 
-    fn lease(&mut self, entry: Box<Entry<C>>, hold: Hold) -> Box<Entry<C>> {
+    /// Whether a lease that comes back makes it worth reading the clock. If not, it is put down as given back at the
+    /// latest moment seen, which is less than a maintenance interval ago.
+    #[inline]
+    pub(crate) fn estimate(&self, entry: &Entry<C>) -> Option<Instant> {
+        let hold = self.holds[entry.slot as usize].as_ref()?;
+        let ages = entry
+            .expires
+            .is_some_and(|at| at.saturating_duration_since(self.recent) < self.config.maintenance_interval);
+        (!hold.sampled && self.ticked <= hold.since && !ages).then_some(self.recent)
+    }
+
+    /// A waiter has taken what it was handed: its lease begins now. Returns whether its wait is measured.
+    pub(crate) fn begin_hold(&mut self, entry: &Entry<C>, now: Instant) -> bool {
+        self.recent = self.recent.max(now);
+        let sampled = self.sample_hold(now);
+        if let Some(hold) = &mut self.holds[entry.slot as usize] {
+            hold.since = now;
+            hold.sampled = sampled;
+        }
+        self.sample_wait(now)
+    }
+
+    pub(crate) fn sample_wait(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_wait_sample;
+        if due {
+            self.next_wait_sample = now + SAMPLE_EVERY;
+        }
+        due
+    }
+
+    fn sample_hold(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_hold_sample;
+        if due {
+            self.next_hold_sample = now + SAMPLE_EVERY;
+        }
+        due
+    }
+
+    fn lease(&mut self, entry: Box<Entry<C>>, mut hold: Hold) -> Box<Entry<C>> {
+        hold.sampled = self.sample_hold(hold.since);
         self.holds[entry.slot as usize] = Some(hold);
         self.counts.leased += 1;
         self.totals.acquired += 1;
@@ -326,17 +401,17 @@ impl<C> Core<C> {
             Some(Why::Shutdown)
         } else if entry.generation != self.generation {
             Some(Why::Evicted)
-        } else if entry.expires.is_some_and(|at| at <= now) {
+        } else if entry.expires.is_some_and(|at| at <= now) || self.is_replaced(entry) {
             Some(Why::Expired)
-        } else if self.size() >= self.config.max {
+        } else if self.size() - self.counts.closing >= self.config.max + self.overlap() {
             Some(Why::Surplus)
         } else {
             None
         }
     }
 
-    fn is_suspect(&self, entry: &Entry<C>) -> bool {
-        self.suspect_since.is_some_and(|since| entry.proven <= since)
+    const fn is_suspect(&self, entry: &Entry<C>) -> bool {
+        entry.epoch < self.epoch
     }
 
     fn needs_check(&self, entry: &Entry<C>, now: Instant) -> bool {
@@ -345,8 +420,8 @@ impl<C> Core<C> {
     }
 
     /// From now on nothing is trusted that has not been proven good since.
-    pub(crate) fn suspect(&mut self, now: Instant) {
-        self.suspect_since = Some(now);
+    pub(crate) fn suspect(&mut self) {
+        self.epoch += 1;
         self.effects.signal = true;
     }
 
@@ -355,14 +430,15 @@ impl<C> Core<C> {
         self.release_slot(&entry);
         self.totals.count_closed(why);
         self.counts.closing += 1;
-        self.push_job(Job::Close { entry, counted: true });
+        self.push_job(Job::Close { entry, graceful: true });
     }
 
-    /// Gives up a connection that is dead already: its place is free at once.
+    /// Gives up a connection that is dead already, without a good-bye.
     fn scrap(&mut self, entry: Box<Entry<C>>, why: Why) {
         self.release_slot(&entry);
         self.totals.count_closed(why);
-        self.push_job(Job::Close { entry, counted: false });
+        self.counts.closing += 1;
+        self.push_job(Job::Close { entry, graceful: false });
     }
 
     fn push_job(&mut self, job: Job<C>) {
@@ -373,6 +449,7 @@ impl<C> Core<C> {
     fn release_slot(&mut self, entry: &Entry<C>) {
         self.holds[entry.slot as usize] = None;
         self.free_slots.push(entry.slot);
+        self.forget_ageing(entry.ageing);
     }
 
     fn claim_slot(&mut self) -> u32 {

@@ -1,6 +1,6 @@
 //! Connections that come back: from users, and from the jobs of the maintenance task.
 
-use super::{Core, Entry, Grant, Job, Refusal, Why, average};
+use super::{Core, Entry, Grant, Hold, Job, Refusal, Waiting, Why, average};
 use crate::error::Cause;
 use crate::event::PoolEvent;
 use crate::manager::Condition;
@@ -11,6 +11,28 @@ use perf_core::time::{Duration, Instant};
 pub(crate) enum Verdict {
     Good,
     Bad,
+}
+
+/// What is left of a connection that went down with the job about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    slot: u32,
+    ageing: bool,
+}
+
+impl Lost {
+    pub(crate) const fn of<C>(entry: &Entry<C>) -> Self {
+        Self { slot: entry.slot, ageing: entry.ageing }
+    }
+}
+
+/// How an attempt to connect began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) at: Instant,
+    pub(crate) generation: u32,
+    pub(crate) epoch: u64,
+    pub(crate) successor: bool,
 }
 
 /// How an attempt to connect ended.
@@ -27,16 +49,20 @@ pub(crate) enum Attempt<C> {
 }
 
 impl<C> Core<C> {
-    /// A lease comes back. Returns how long it was held.
+    /// A lease comes back. Returns how long it was held, if that was measured.
     pub(crate) fn give_back(
         &mut self,
         mut entry: Box<Entry<C>>,
         condition: Condition,
         now: Instant,
-    ) -> Duration {
-        let held = self.end_hold(&entry).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.hold_time = average(self.hold_time, held, 3);
+    ) -> Option<Duration> {
+        let measured = self.end_hold(&entry).filter(|hold| hold.sampled);
+        let held = measured.map(|hold| now.saturating_duration_since(hold.since));
+        if let Some(held) = held {
+            self.hold_time = average(self.hold_time, held, 3);
+        }
         entry.idle_since = now;
+        self.notice_age(&mut entry, now);
         match condition {
             Condition::Clean => self.settle(entry, now),
             Condition::Dirty => match self.unwanted(&entry, now) {
@@ -47,7 +73,7 @@ impl<C> Core<C> {
                 }
             },
             Condition::Broken => {
-                self.suspect(now);
+                self.suspect();
                 self.scrap(entry, Why::Broken);
             }
         }
@@ -75,7 +101,9 @@ impl<C> Core<C> {
                 self.settle(entry, now);
             }
             Verdict::Bad => {
-                self.suspect(now);
+                if !entry.doubted {
+                    self.suspect();
+                }
                 self.scrap(entry, Why::CheckFailed);
             }
         }
@@ -96,7 +124,7 @@ impl<C> Core<C> {
     }
 
     /// A check or reset did not come to an end: its connection is gone.
-    pub(crate) fn job_lost(&mut self, was_check: bool, slot: u32, panicked: bool, now: Instant) {
+    pub(crate) fn job_lost(&mut self, was_check: bool, lost: Lost, panicked: bool, now: Instant) {
         if was_check {
             self.counts.checking -= 1;
             self.totals.count_closed(Why::CheckFailed);
@@ -105,29 +133,25 @@ impl<C> Core<C> {
             self.totals.count_closed(Why::ResetFailed);
         }
         self.totals.panicked += u64::from(panicked);
-        self.free_slots.push(slot);
+        self.free_slots.push(lost.slot);
+        self.forget_ageing(lost.ageing);
         self.pump(now);
     }
 
-    pub(crate) fn close_done(&mut self, counted: bool, now: Instant) {
-        if counted {
-            self.counts.closing -= 1;
-            self.pump(now);
-        }
+    pub(crate) fn close_done(&mut self, now: Instant) {
+        self.counts.closing -= 1;
+        self.pump(now);
         self.effects.changed = true;
     }
 
-    pub(crate) fn connect_done(
-        &mut self,
-        attempt: Attempt<C>,
-        began: Instant,
-        generation: u32,
-        now: Instant,
-    ) {
+    pub(crate) fn connect_done(&mut self, attempt: Attempt<C>, begun: Begun, now: Instant) {
         self.counts.connecting -= 1;
+        if begun.successor {
+            self.successor_done();
+        }
         self.effects.changed = true;
         match attempt {
-            Attempt::Connected(connection) => self.connected(connection, began, generation, now),
+            Attempt::Connected(connection) => self.connected(connection, begun, now),
             Attempt::Failed { cause, permanent } => self.connect_failed(cause, permanent, now),
             Attempt::Panicked => {
                 self.totals.panicked += 1;
@@ -143,23 +167,29 @@ impl<C> Core<C> {
         self.pump(now);
     }
 
-    fn connected(&mut self, connection: C, began: Instant, generation: u32, now: Instant) {
+    fn connected(&mut self, connection: C, begun: Begun, now: Instant) {
         self.totals.connected += 1;
         self.attempts.failed = 0;
         self.attempts.retry_at = None;
         self.attempts.last_error = None;
         self.attempts.permanent = false;
-        self.attempts.took = average(self.attempts.took, now.saturating_duration_since(began), 2);
+        self.attempts.took = average(self.attempts.took, now.saturating_duration_since(begun.at), 2);
         let lifetime = self.config.max_lifetime.map(|most| most.mul_f64(0.9 + 0.1 * self.rng.unit()));
         let entry = Box::new(Entry {
             connection,
             slot: self.claim_slot(),
-            generation,
+            generation: begun.generation,
             born: now,
             expires: lifetime.and_then(|lifetime| now.checked_add(lifetime)),
             proven: now,
+            epoch: begun.epoch,
+            doubted: false,
             idle_since: now,
+            ageing: false,
         });
+        if begun.successor {
+            self.succeed();
+        }
         self.settle(entry, now);
     }
 
@@ -214,7 +244,9 @@ impl<C> Core<C> {
         }
     }
 
-    pub(super) fn start_check(&mut self, entry: Box<Entry<C>>) {
+    pub(super) fn start_check(&mut self, mut entry: Box<Entry<C>>) {
+        entry.doubted = self.is_suspect(&entry);
+        entry.epoch = self.epoch;
         self.counts.checking += 1;
         self.push_job(Job::Check(entry));
     }
@@ -225,8 +257,8 @@ impl<C> Core<C> {
         let slot = entry.slot as usize;
         match self.queue.hand(entry) {
             Ok(waker) => {
-                self.holds[slot] =
-                    Some(super::Hold { since: now, site: waiting.site, task: waiting.task, reported: false });
+                let Waiting { site, task, .. } = waiting;
+                self.holds[slot] = Some(Hold { since: now, site, task, reported: false, sampled: false });
                 self.counts.leased += 1;
                 self.totals.acquired += 1;
                 self.effects.wake(waker);
@@ -236,10 +268,10 @@ impl<C> Core<C> {
         }
     }
 
-    /// The lease on this connection ends. Returns since when it was held.
-    pub(super) fn end_hold(&mut self, entry: &Entry<C>) -> Option<Instant> {
+    /// The lease on this connection ends.
+    pub(super) fn end_hold(&mut self, entry: &Entry<C>) -> Option<Hold> {
         self.counts.leased -= 1;
         self.effects.changed |= self.closed;
-        self.holds[entry.slot as usize].take().map(|hold| hold.since)
+        self.holds[entry.slot as usize].take()
     }
 }

@@ -13,7 +13,10 @@ impl<C> Core<C> {
         self.serve_from_idle(now);
         while self.wants_connection(now) {
             self.counts.connecting += 1;
-            self.push_job(Job::Connect);
+            self.push_job(Job::Connect { successor: false });
+        }
+        if self.attempts.failed == 0 {
+            self.start_replacements();
         }
     }
 
@@ -70,6 +73,10 @@ impl<C> Core<C> {
             return None;
         }
         let critical = self.mean_connect()?.mul_f64(self.counts.leased as f64 / unserved as f64);
+        // What history says already suffices: something else is in the way, and its end is an event of its own.
+        if critical < self.expected_hold(now) {
+            return None;
+        }
         let missing = critical.saturating_sub(self.mean_age(now));
         now.checked_add(missing + Duration::from_micros(1))
     }

@@ -1,6 +1,6 @@
 //! What the maintenance task looks after from time to time.
 
-use super::{Core, Entry, Refusal, Why};
+use super::{Begun, Core, Entry, Refusal, Why};
 use crate::event::PoolEvent;
 use perf_core::time::Instant;
 
@@ -8,9 +8,12 @@ impl<C> Core<C> {
     /// Does what is due at `now` and says when to look again.
     pub(crate) fn tick(&mut self, now: Instant) -> Instant {
         self.notice_stall(now);
+        self.recent = self.recent.max(now);
+        self.ticked = self.recent;
         let effects = &mut self.effects;
         self.queue.expire(now, |waker| effects.wake(waker));
         if !self.closed {
+            self.notice_ages(now);
             self.sweep_idle(now);
             self.report_leaks(now);
         }
@@ -35,8 +38,24 @@ impl<C> Core<C> {
     fn notice_stall(&mut self, now: Instant) {
         let Some(planned) = self.planned else { return };
         if now.saturating_duration_since(planned) > self.config.maintenance_interval.mul_f64(1.5) {
-            self.suspect(now);
+            self.suspect();
             self.effects.events.push(PoolEvent::Stalled { by: now - planned });
+        }
+    }
+
+    /// Of the idle connections only those that are used now and then, or that `min_idle` asks for, get a successor.
+    fn notice_ages(&mut self, now: Instant) {
+        if self.config.replace_overlap == 0 {
+            return;
+        }
+        let needed = self.size() - self.counts.closing <= self.config.min_idle;
+        for _ in 0..self.idle.len() {
+            let Some(mut entry) = self.idle.pop_front() else { return };
+            let rested = now.saturating_duration_since(entry.idle_since);
+            if needed || rested < self.config.maintenance_interval * 10 {
+                self.notice_age(&mut entry, now);
+            }
+            self.idle.push_back(entry);
         }
     }
 
@@ -65,7 +84,7 @@ impl<C> Core<C> {
         if entry.expires.is_some_and(|at| at <= now) {
             return Some(Due::Close(Why::Expired));
         }
-        if self.size() > self.config.max {
+        if self.size() - self.counts.closing > self.config.max + self.overlap() {
             return Some(Due::Close(Why::Surplus));
         }
         let spare = self.size() - self.counts.closing > self.config.min_idle;
@@ -140,9 +159,9 @@ impl<C> Core<C> {
         }
     }
 
-    /// The generation a connection begun now belongs to.
-    pub(crate) const fn generation(&self) -> u32 {
-        self.generation
+    /// An attempt to connect that begins now.
+    pub(crate) const fn begin(&self, at: Instant, successor: bool) -> Begun {
+        Begun { at, generation: self.generation, epoch: self.epoch, successor }
     }
 }
 

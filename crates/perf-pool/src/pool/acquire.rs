@@ -1,9 +1,10 @@
 use super::lease::Lease;
 use super::shared::Shared;
-use crate::core::{Grant, Hold, Refusal, Take, Waiting};
+use crate::core::{Core, Grant, Hold, Refusal, Take, Waiting};
 use crate::error::Error;
 use crate::manager::Manager;
-use perf_core::time::{self, Instant};
+use crate::sync::MutexGuard;
+use perf_core::time::{self, Instant, Sleep};
 use perf_core::{Deadline, Ticket};
 use std::fmt;
 use std::future::Future;
@@ -35,6 +36,8 @@ pub struct Acquire<'a, M: Manager> {
     site: &'static Location<'static>,
     patience: Patience,
     state: State,
+    /// Set only where the maintenance task runs in another runtime, which may stand still while this one goes on.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +53,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
         site: &'static Location<'static>,
         patience: Patience,
     ) -> Self {
-        Self { shared, site, patience, state: State::New }
+        Self { shared, site, patience, state: State::New, timer: None }
     }
 
     /// Takes an idle connection at once, or says why there is none.
@@ -70,37 +73,44 @@ impl<'a, M: Manager> Acquire<'a, M> {
         Err(error)
     }
 
-    fn start(&mut self, context: &Context<'_>) -> Poll<Result<Lease<M>, Error>> {
+    #[inline]
+    fn start(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
         let now = time::now();
+        let hold = Hold::new(now, self.site);
         let mut core = self.shared.lock();
-        match core.take(Hold::new(now, self.site)) {
-            Take::Lease(entry) => {
-                self.shared.release(core);
-                self.state = State::Done;
-                return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry)));
-            }
-            Take::Closed | Take::Wait => self.shared.release(core),
+        if let Take::Lease(entry) = core.take(hold) {
+            self.shared.release(core);
+            self.state = State::Done;
+            return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry)));
         }
-        let limit = Deadline::after(now, self.shared.acquire_timeout);
         let deadline = match self.patience {
-            Patience::Configured => limit,
+            Patience::Configured => Deadline::after(now, self.shared.acquire_timeout),
             Patience::Until(deadline) => deadline,
             Patience::None => Deadline::at(now),
         };
-        self.queue(context, now, deadline)
+        let waiting = Waiting { since: now, deadline, site: self.site, task: hold.task };
+        self.queue(core, context, waiting)
     }
 
     /// Takes a place in the queue. Whoever has no time left is told at once why there is nothing.
     fn queue(
         &mut self,
-        context: &Context<'_>,
-        since: Instant,
-        deadline: Deadline,
+        mut core: MutexGuard<'a, Core<M::Connection>>,
+        context: &mut Context<'_>,
+        waiting: Waiting,
     ) -> Poll<Result<Lease<M>, Error>> {
         self.state = State::Done;
-        self.shared.ensure_running()?;
-        let waiting = Waiting { since, deadline, site: self.site, task: tokio::task::try_id() };
-        let mut core = self.shared.lock();
+        if !core.running {
+            self.shared.release(core);
+            self.shared.ensure_running()?;
+            core = self.shared.lock();
+        }
+        let Waiting { since, deadline, .. } = waiting;
+        if core.waiting() == 0 {
+            // Looked at only by the first in line: naming the runtime costs as much as a lock.
+            core.foreign = tokio::runtime::Handle::try_current().ok().map(|own| own.id()) != core.runtime;
+        }
+        let foreign = core.foreign;
         let joined = if deadline.has_passed(since) && !core.closed {
             core.totals.timed_out += 1;
             Err(Refusal::TimedOut)
@@ -110,7 +120,34 @@ impl<'a, M: Manager> Acquire<'a, M> {
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
         self.state = State::Waiting { ticket: joined?, since, deadline };
+        let Some(at) = deadline.instant().filter(|_| foreign) else { return Poll::Pending };
+        let mut timer = Box::pin(time::sleep_until(at));
+        // Polled once so that it wakes this task; a deadline that passes meanwhile is seen at the next poll.
+        if timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        self.timer = Some(timer);
         Poll::Pending
+    }
+
+    /// Gives up when this caller's own timer says so.
+    fn mind_deadline(
+        &mut self,
+        context: &mut Context<'_>,
+        (ticket, since): (Ticket, Instant),
+    ) -> Poll<Result<Lease<M>, Error>> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.state = State::Done;
+        let now = time::now();
+        let mut core = self.shared.lock();
+        core.leave(ticket, now);
+        core.totals.timed_out += 1;
+        let error = self.shared.explain(&core, Refusal::TimedOut, since, now);
+        self.shared.release(core);
+        Poll::Ready(Err(error))
     }
 
     fn resume(
@@ -119,13 +156,19 @@ impl<'a, M: Manager> Acquire<'a, M> {
         (ticket, since, deadline): (Ticket, Instant, Deadline),
     ) -> Poll<Result<Lease<M>, Error>> {
         let mut core = self.shared.lock();
-        let Poll::Ready(grant) = core.poll(ticket, context) else { return Poll::Pending };
+        let Poll::Ready(grant) = core.poll(ticket, context) else {
+            drop(core);
+            return self.mind_deadline(context, (ticket, since));
+        };
         self.state = State::Done;
         let now = time::now();
         let refusal = match grant {
             Grant::Lease(entry) if !deadline.has_passed(now) => {
+                let measured = core.begin_hold(&entry, now);
                 self.shared.release(core);
-                self.shared.waits.record_duration(now.saturating_duration_since(since));
+                if measured {
+                    self.shared.waits.record_duration(now.saturating_duration_since(since));
+                }
                 return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry)));
             }
             Grant::Lease(late) => {
@@ -133,15 +176,18 @@ impl<'a, M: Manager> Acquire<'a, M> {
                 Refusal::TimedOut
             }
             Grant::Refused(Refusal::Orphaned) => {
-                self.shared.release(core);
-                return self.queue(context, since, deadline);
+                let waiting = Waiting { since, deadline, site: self.site, task: tokio::task::try_id() };
+                return self.queue(core, context, waiting);
             }
             Grant::Refused(refusal) => refusal,
         };
         core.totals.timed_out += u64::from(matches!(refusal, Refusal::TimedOut));
+        let measured = core.sample_wait(now);
         let error = self.shared.explain(&core, refusal, since, now);
         self.shared.release(core);
-        self.shared.waits.record_duration(now.saturating_duration_since(since));
+        if measured {
+            self.shared.waits.record_duration(now.saturating_duration_since(since));
+        }
         Poll::Ready(Err(error))
     }
 }
@@ -162,7 +208,10 @@ impl<M: Manager> Drop for Acquire<'_, M> {
     fn drop(&mut self) {
         if let State::Waiting { ticket, .. } = self.state {
             let now = time::now();
-            self.shared.with(|core| core.leave(ticket, now));
+            self.shared.with(|core| {
+                core.totals.cancelled += 1;
+                core.leave(ticket, now);
+            });
         }
     }
 }

@@ -4,7 +4,7 @@ use super::shared::{Listener, Setup, Shared};
 use crate::core::Core;
 use crate::event::PoolEvent;
 use crate::manager::Manager;
-use perf_core::time::Duration;
+use perf_core::time::{self, Duration};
 use perf_core::{InvalidConfig, Name, Rng};
 use std::fmt;
 use std::pin::Pin;
@@ -145,7 +145,7 @@ impl<M: Manager> Builder<M> {
     pub fn build(self) -> Result<Pool<M>, InvalidConfig> {
         self.config.validate()?;
         let rng = self.seed.map_or_else(Rng::from_entropy, Rng::seeded);
-        let core = Core::new(self.config, rng);
+        let core = Core::new(self.config, rng, time::now());
         let shared = Arc::new(Shared::new(core, self.manager, self.name, self.setup, self.listener));
         // Without a runtime the task starts later.
         let _ = shared.ensure_running();

@@ -1,11 +1,11 @@
 //! The one task of a pool: it connects, checks, resets and closes, so that no caller ever has to.
 
 use super::shared::{Shared, drop_quietly};
-use crate::core::{Attempt, Entry, Job, Verdict};
+use crate::core::{Attempt, Begun, Entry, Job, Lost, Verdict};
 use crate::error::Cause;
 use crate::manager::Manager;
 use perf_core::duration;
-use perf_core::time::{self, Duration, Instant};
+use perf_core::time::{self, Duration};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -45,8 +45,12 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
         });
         for job in jobs.drain(..) {
             match job {
-                Job::Connect => drop(connects.spawn(connect(Arc::clone(shared)))),
-                job => drop(others.spawn(attend(Arc::clone(shared), job))),
+                Job::Connect { successor } => {
+                    connects.spawn(connect(Arc::clone(shared), successor));
+                }
+                job => {
+                    others.spawn(attend(Arc::clone(shared), job));
+                }
             }
         }
         if idle_out {
@@ -75,8 +79,7 @@ struct TookTooLong {
 /// A connection being made, counted until this is dropped, however that comes about.
 struct Connecting<M: Manager> {
     shared: Arc<Shared<M>>,
-    began: Instant,
-    generation: u32,
+    begun: Begun,
     outcome: Option<Attempt<M::Connection>>,
 }
 
@@ -86,19 +89,18 @@ impl<M: Manager> Drop for Connecting<M> {
         let outcome = self.outcome.take().unwrap_or(unfinished);
         let now = time::now();
         if matches!(outcome, Attempt::Connected(_)) {
-            self.shared.connects.record_duration(now.saturating_duration_since(self.began));
+            self.shared.connects.record_duration(now.saturating_duration_since(self.begun.at));
         }
-        self.shared.with(|core| core.connect_done(outcome, self.began, self.generation, now));
+        self.shared.with(|core| core.connect_done(outcome, self.begun, now));
     }
 }
 
-async fn connect<M: Manager>(shared: Arc<Shared<M>>) {
-    let (generation, limit) = {
+async fn connect<M: Manager>(shared: Arc<Shared<M>>, successor: bool) {
+    let (begun, limit) = {
         let core = shared.lock();
-        (core.generation(), core.config.connect_timeout)
+        (core.begin(time::now(), successor), core.config.connect_timeout)
     };
-    let mut attempt =
-        Connecting { shared: Arc::clone(&shared), began: time::now(), generation, outcome: None };
+    let mut attempt = Connecting { shared: Arc::clone(&shared), begun, outcome: None };
     let made = time::timeout(limit, async {
         let mut connection = shared.manager.connect().await?;
         if let Some(setup) = &shared.setup {
@@ -121,9 +123,9 @@ async fn connect<M: Manager>(shared: Arc<Shared<M>>) {
 
 /// A connection being checked, reset or closed, counted until this is dropped.
 enum Attended<C> {
-    Check { slot: u32, done: Option<(Box<Entry<C>>, Verdict)> },
-    Reset { slot: u32, done: Option<(Box<Entry<C>>, Verdict)> },
-    Close { counted: bool },
+    Check { lost: Lost, done: Option<(Box<Entry<C>>, Verdict)> },
+    Reset { lost: Lost, done: Option<(Box<Entry<C>>, Verdict)> },
+    Close,
 }
 
 struct Attending<M: Manager> {
@@ -136,15 +138,15 @@ impl<M: Manager> Drop for Attending<M> {
         let now = time::now();
         let panicked = std::thread::panicking();
         self.shared.with(|core| match &mut self.what {
-            Attended::Check { slot, done } => match done.take() {
+            Attended::Check { lost, done } => match done.take() {
                 Some((entry, verdict)) => core.check_done(entry, verdict, now),
-                None => core.job_lost(true, *slot, panicked, now),
+                None => core.job_lost(true, *lost, panicked, now),
             },
-            Attended::Reset { slot, done } => match done.take() {
+            Attended::Reset { lost, done } => match done.take() {
                 Some((entry, verdict)) => core.reset_done(entry, verdict, now),
-                None => core.job_lost(false, *slot, panicked, now),
+                None => core.job_lost(false, *lost, panicked, now),
             },
-            Attended::Close { counted } => core.close_done(*counted, now),
+            Attended::Close => core.close_done(now),
         });
     }
 }
@@ -152,19 +154,22 @@ impl<M: Manager> Drop for Attending<M> {
 async fn attend<M: Manager>(shared: Arc<Shared<M>>, job: Job<M::Connection>) {
     let attending = |what| Attending { shared: Arc::clone(&shared), what };
     match job {
-        Job::Connect => {}
+        Job::Connect { .. } => {}
         Job::Check(entry) => {
-            let mut check = attending(Attended::Check { slot: entry.slot, done: None });
+            let mut check = attending(Attended::Check { lost: Lost::of(&entry), done: None });
             check_one(&shared, entry, &mut check).await;
         }
         Job::Reset(entry) => {
-            let mut reset = attending(Attended::Reset { slot: entry.slot, done: None });
+            let mut reset = attending(Attended::Reset { lost: Lost::of(&entry), done: None });
             reset_one(&shared, entry, &mut reset).await;
         }
-        Job::Close { entry, counted } => {
-            let _closing = attending(Attended::Close { counted });
+        Job::Close { entry, graceful } => {
+            let _closing = attending(Attended::Close);
             let limit = shared.lock().config.close_timeout;
             let connection = entry.connection;
+            if !graceful {
+                return drop(connection);
+            }
             // A good-bye that takes too long is not an error: the connection is dropped either way.
             let _ = time::timeout(limit, shared.manager.close(connection)).await;
         }
@@ -179,7 +184,7 @@ async fn check_one<M: Manager>(
     let limit = shared.lock().config.check_timeout;
     let answer = time::timeout(limit, shared.manager.check(&mut entry.connection)).await;
     let verdict = if matches!(answer, Ok(Ok(()))) { Verdict::Good } else { Verdict::Bad };
-    attending.what = Attended::Check { slot: entry.slot, done: Some((entry, verdict)) };
+    attending.what = Attended::Check { lost: Lost::of(&entry), done: Some((entry, verdict)) };
 }
 
 async fn reset_one<M: Manager>(
@@ -190,5 +195,5 @@ async fn reset_one<M: Manager>(
     let limit = shared.lock().config.check_timeout;
     let answer = time::timeout(limit, shared.manager.reset(&mut entry.connection)).await;
     let verdict = if matches!(answer, Ok(Ok(()))) { Verdict::Good } else { Verdict::Bad };
-    attending.what = Attended::Reset { slot: entry.slot, done: Some((entry, verdict)) };
+    attending.what = Attended::Reset { lost: Lost::of(&entry), done: Some((entry, verdict)) };
 }

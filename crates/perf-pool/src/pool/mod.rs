@@ -5,6 +5,7 @@ mod builder;
 mod close;
 mod component;
 mod config;
+mod environment;
 mod lease;
 mod maintain;
 mod shared;
@@ -153,7 +154,7 @@ impl<M: Manager> Pool<M> {
 
     /// Trusts no idle connection until it has been checked, because the server is known to have gone away.
     pub fn suspect_all(&self) {
-        self.shared.with(|core| core.suspect(time::now()));
+        self.shared.with(|core| core.suspect());
     }
 
     /// Changes `max`. Growing serves waiters at once; shrinking lets leases finish and closes what is too much.

@@ -124,12 +124,14 @@ impl<M: Manager> Shared<M> {
             return Err(Error::NoRuntime { pool: self.name.clone() });
         };
         core.running = true;
+        core.runtime = Some(runtime.id());
         drop(core);
         runtime.spawn(maintain::run(maintain::Running::new(Arc::clone(self))));
         Ok(())
     }
 
     /// A lease comes back: looks at the connection and gives it to the next.
+    #[inline]
     pub(super) fn give_back(&self, mut entry: Box<crate::core::Entry<M::Connection>>, tainted: bool) {
         let manager = &self.manager;
         let seen = catch_unwind(AssertUnwindSafe(|| manager.condition(&mut entry.connection)));
@@ -138,9 +140,13 @@ impl<M: Manager> Shared<M> {
             Ok(Condition::Clean) if tainted || std::thread::panicking() => Condition::Dirty,
             Ok(condition) => condition,
         };
-        let now = time::now();
-        let held = self.with(|core| core.give_back(entry, condition, now));
-        self.holds.record_duration(held);
+        let mut core = self.lock();
+        let now = core.estimate(&entry).unwrap_or_else(time::now);
+        let held = core.give_back(entry, condition, now);
+        self.release(core);
+        if let Some(held) = held {
+            self.holds.record_duration(held);
+        }
     }
 
     /// Puts a refusal into the words of the caller.

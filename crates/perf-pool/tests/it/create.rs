@@ -1,0 +1,175 @@
+//! Making connections: statements 7 to 10.
+
+use crate::accounts::assert_full_capacity;
+use crate::fake::{Act, Fake, FakeError, ms, settle};
+use perf_core::time;
+use perf_pool::Pool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Statement 7, and the "impatient callers" row: connecting takes 300 ms, callers give up after 200 ms.
+#[tokio::test(start_paused = true)]
+async fn impatient_callers_are_served_by_the_connect_their_predecessor_started() {
+    let pool = Pool::builder(Fake::new().slow(ms(300))).max(4).build().unwrap();
+    let mut served = 0;
+    for _ in 0..10 {
+        served += u32::from(matches!(time::timeout(ms(200), pool.acquire()).await, Ok(Ok(_))));
+    }
+    assert_eq!((served, pool.manager().connects()), (9, 1));
+}
+
+/// Statement 7.
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_outlives_the_pool_is_not_kept() {
+    let fake = Fake::new().slow(ms(100));
+    let pool = Pool::builder(fake.clone()).min_idle(2).build().unwrap();
+    settle().await;
+    assert_eq!(pool.stats().connecting, 2);
+    pool.close().await;
+    time::sleep(ms(200)).await;
+    assert_eq!((fake.alive(), pool.stats().size), (0, 0));
+}
+
+/// Statement 7: a connect under way when everything is evicted belongs to the old generation.
+#[tokio::test(start_paused = true)]
+async fn a_connect_begun_before_an_eviction_is_not_used() {
+    let fake = Fake::new().slow(ms(100));
+    let pool = Pool::builder(fake.clone()).max(1).build().unwrap();
+    let mut waiting = Box::pin(pool.acquire());
+    tokio::select! {
+        _ = &mut waiting => panic!("connecting takes longer"),
+        () = time::sleep(ms(50)) => pool.evict_all(),
+    }
+    assert_eq!(waiting.await.unwrap().id, 2);
+    assert_eq!(pool.stats().closed_evicted, 1);
+}
+
+/// Statement 8.
+#[tokio::test(start_paused = true)]
+async fn at_most_max_connecting_attempts_are_under_way() {
+    let pool = Pool::builder(Fake::new().slow(ms(100))).max(10).max_connecting(2).build().unwrap();
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let _lease = pool.acquire().await.unwrap();
+                time::sleep(ms(10_000)).await;
+            })
+        })
+        .collect();
+    for _ in 0..100 {
+        time::sleep(ms(7)).await;
+        assert!(pool.stats().connecting <= 2, "{:?}", pool.stats());
+    }
+    drop(callers);
+}
+
+/// Statement 8: the backoff is the pool's, not each waiter's; one success ends it.
+#[tokio::test(start_paused = true)]
+async fn an_outage_costs_few_attempts_however_many_wait_and_ends_within_one_step() {
+    let fake = Fake::new();
+    fake.set_connect(Act::Fail);
+    let pool = Pool::builder(fake.clone()).max(10).retry_base(ms(100)).retry_cap(ms(1000)).build().unwrap();
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { pool.acquire().await.map(drop) })
+        })
+        .collect();
+    time::sleep(ms(10_000)).await;
+    assert!(fake.connects() <= 60, "{} attempts in ten seconds", fake.connects());
+    assert_eq!(pool.stats().waiting, 50);
+    fake.set_connect(Act::Ok);
+    let back = time::now();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert!(back.elapsed() <= ms(1100), "{:?}", back.elapsed());
+}
+
+/// Statement 8: pausing stops what is under way.
+#[tokio::test(start_paused = true)]
+async fn a_pause_cancels_attempts_and_resume_starts_them_again() {
+    let pool = Pool::builder(Fake::new().slow(ms(100))).min_idle(1).build().unwrap();
+    settle().await;
+    assert_eq!(pool.stats().connecting, 1);
+    pool.pause();
+    settle().await;
+    assert_eq!((pool.stats().connecting, pool.stats().size), (0, 0));
+    pool.resume();
+    time::sleep(ms(150)).await;
+    assert_eq!(pool.stats().idle, 1);
+}
+
+/// Statement 9 and the "spike" row: connecting takes 150 ms, a query 2 ms; five connections serve fifty callers in 20 ms.
+#[tokio::test(start_paused = true)]
+async fn a_spike_is_served_by_the_connections_there_are() {
+    let pool = Pool::builder(Fake::new().slow(ms(150))).min_idle(5).max(50).build().unwrap();
+    pool.warm_up().await.unwrap();
+    let start = time::now();
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let _lease = pool.acquire().await.unwrap();
+                time::sleep(ms(2)).await;
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(start.elapsed() <= ms(21), "{:?}", start.elapsed());
+    time::sleep(ms(1000)).await;
+    assert_eq!((pool.stats().size, pool.manager().connects()), (5, 5));
+}
+
+/// Statement 9: elision is no refusal to grow; leases that are held long make connecting worth it.
+#[tokio::test(start_paused = true)]
+async fn the_pool_grows_when_the_queue_outlasts_a_connect() {
+    let pool = Pool::builder(Fake::new().slow(ms(20))).min_idle(1).max(4).build().unwrap();
+    pool.warm_up().await.unwrap();
+    let start = time::now();
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(pool.acquire().await.unwrap());
+    }
+    assert!(start.elapsed() <= ms(200), "{:?}", start.elapsed());
+    assert_eq!(pool.stats().leased, 4);
+}
+
+/// Statement 10.
+#[tokio::test(start_paused = true)]
+async fn connecting_is_bounded_by_its_own_timeout() {
+    let fake = Fake::new();
+    fake.set_connect(Act::Hang);
+    let pool =
+        Pool::builder(fake.clone()).connect_timeout(ms(100)).acquire_timeout(ms(1000)).build().unwrap();
+    let error = pool.acquire().await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "connecting took longer than 100ms");
+    assert!(fake.connects() > 1);
+}
+
+/// Statement 10: the hook runs once for each connection, and a connection it refuses is not used.
+#[tokio::test(start_paused = true)]
+async fn setup_runs_once_per_connection_within_the_connect_timeout() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&calls);
+    let pool = Pool::builder(Fake::new())
+        .max(1)
+        .retry_base(ms(1))
+        .setup(move |connection| {
+            let first = seen.fetch_add(1, Ordering::SeqCst) == 0;
+            Box::pin(async move {
+                assert!(connection.id > 0);
+                if first { Err(FakeError::Unreachable) } else { Ok(()) }
+            })
+        })
+        .build()
+        .unwrap();
+    assert_eq!(pool.acquire().await.unwrap().id, 2);
+    assert_eq!(pool.acquire().await.unwrap().id, 2);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_full_capacity(&pool).await;
+}
