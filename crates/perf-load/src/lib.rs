@@ -23,6 +23,35 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # The parts
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Load`] | the plan: model, [`Stage`]s, warm-up, limits; starts a [`Run`] |
+//! | [`Scenario`], [`User`], [`Request`], [`Answer`] | what users send, and what they expect to get |
+//! | [`Schedule`] | the planned instants alone, for whoever drives something else |
+//! | [`Run`], [`StopHandle`], [`Progress`] | a test under way |
+//! | [`RunReport`] | what it found, as plain data; [`Format`]s to write it in |
+//! | [`GeneratorHealth`], [`Verdict`] | how far the generator itself can be trusted |
+//! | [`Expectations`] | `p99<300ms, errors<0.1%, valid` |
+//! | [`Comparison`] | whether one run is faster than another, or it is noise |
+//! | [`SelfTest`] | servers whose answers are known, measured on this machine |
+//! | [`guide`] | when to use what, what is measured, defaults, mistakes to avoid |
+//!
+//! # Features
+//!
+//! | feature | what it adds | cost |
+//! |---|---|---|
+//! | `cli` (default) | the `perf-load` binary | `clap`; libraries turn it off |
+//!
+//! # What it is not
+//!
+//! There is no HTTPS, HTTP/2, WebSocket or SQL, and no script language: scenarios are Rust. Put a terminating proxy in front of
+//! the load tester for HTTPS, and measure the proxy first.
+
+#[doc = include_str!("../../../docs/load.md")]
+pub mod guide {}
 
 mod compare;
 mod engine;
@@ -49,7 +78,7 @@ pub use plan::{
 };
 pub use report::{
     Bucket, Checked, ErrorReport, Expectations, GeneratorHealth, LatencyReport, LoadModel, LoadReport,
-    REPORT_FORMAT, RunReport, StepReport, Timeline, Verdict,
+    Outage, REPORT_FORMAT, RunReport, StepReport, Timeline, Verdict,
 };
 pub use scenario::{Answer, CheckFailed, Scenario, User};
 pub use selftest::{DEFAULT_SELF_TEST_LENGTH, SelfCheck, SelfTest};

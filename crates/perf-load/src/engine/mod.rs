@@ -2,6 +2,7 @@
 
 mod closed;
 mod cpu;
+mod numbers;
 mod open;
 mod pacer;
 mod protocol;

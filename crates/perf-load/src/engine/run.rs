@@ -172,11 +172,22 @@ impl Drop for Run {
     }
 }
 
-/// Stops a run, and tells how far it is. Cheap to clone; may outlive the run.
+/// Stops a run, and tells how far it is. Cheap to clone; may outlive the run. It is also the run's
+/// [`Component`](perf_core::Component): register it to see the run in the host's metrics.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Shared>);
 
 impl StopHandle {
+    #[cfg(test)]
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    /// The name of the plan.
+    pub(super) fn name(&self) -> perf_core::Name {
+        self.0.plan.name.clone()
+    }
+
     /// Stops sending; answers on their way are still awaited for the plan's grace. A second call stops waiting.
     /// The report covers what was measured.
     pub fn stop(&self) {

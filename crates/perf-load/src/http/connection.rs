@@ -13,8 +13,11 @@ use tokio::net::TcpStream;
 /// A head larger than this is refused.
 const MAX_HEAD: usize = 2 * 1024 * 1024;
 
-/// How much is read at once. Buffers that a large head made grow are given back.
-const READ: usize = 16 * 1024;
+/// How much is read at once to begin with: most answers fit, and thousands of connections stay small.
+const FIRST_READ: usize = 4 * 1024;
+
+/// How much is read at once when answers are large. Buffers that a large head made grow beyond it are given back.
+const LARGEST_READ: usize = 64 * 1024;
 
 /// One connection, its buffers, and what is known of the request it carries.
 #[derive(Debug, Default)]
@@ -23,6 +26,7 @@ pub(super) struct Connection {
     /// Whether the stream has carried an answer before.
     reused: bool,
     input: Vec<u8>,
+    next_read: usize,
     head: Vec<u8>,
     body: Vec<u8>,
     body_bytes: u64,
@@ -148,8 +152,12 @@ impl Connection {
     /// Reads more input; `false` at the end of the connection.
     async fn read(&mut self) -> Result<bool, std::io::Error> {
         let Some(stream) = &mut self.stream else { return Ok(false) };
-        self.input.reserve(READ);
+        self.input.reserve(self.next_read.max(FIRST_READ));
+        let room = self.input.capacity() - self.input.len();
         let read = stream.read_buf(&mut self.input).await?;
+        if read == room {
+            self.next_read = (2 * room).min(LARGEST_READ);
+        }
         self.received += read as u64;
         self.answering |= read > 0;
         Ok(read > 0)
@@ -158,7 +166,7 @@ impl Connection {
     /// Reads up to the end of the head, past interim answers (1xx).
     async fn read_head(&mut self, head_only: bool) -> Result<Head, Failure> {
         self.input.clear();
-        self.input.shrink_to(4 * READ);
+        self.input.shrink_to(2 * LARGEST_READ);
         let mut searched = 0;
         loop {
             match head::parse(&self.input, &mut searched, head_only) {

@@ -185,8 +185,20 @@ fn errors(report: &RunReport) -> String {
             )
         })
         .collect();
+    let outages: String = report
+        .outages()
+        .iter()
+        .map(|outage| {
+            let end = if outage.over { "" } else { ", to the end of the run" };
+            format!(
+                "<p>Nothing succeeded from {} s to {} s{end}.</p>",
+                number(outage.from_s),
+                number(outage.to_s)
+            )
+        })
+        .collect();
     format!(
-        "<section><h2>Errors</h2><table><thead><tr><th>kind</th><th>count</th><th>first</th><th>last</th><th>the first one</th></tr></thead><tbody>{rows}</tbody></table></section>\n"
+        "<section><h2>Errors</h2>{outages}<table><thead><tr><th>kind</th><th>count</th><th>first</th><th>last</th><th>the first one</th></tr></thead><tbody>{rows}</tbody></table></section>\n"
     )
 }
 

@@ -7,8 +7,8 @@ pub use arrivals::{Arrivals, Planned, Schedule};
 pub(crate) use profile::Profile;
 pub use profile::Stage;
 
-use perf_core::InvalidConfig;
 use perf_core::time::Duration;
+use perf_core::{InvalidConfig, Name};
 
 /// 30 s: never infinite, and long enough that a slow answer is measured rather than cut.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,6 +104,7 @@ pub(crate) enum Model {
 #[derive(Clone, Debug)]
 #[must_use = "a plan does nothing until it is run"]
 pub struct Load {
+    pub(crate) name: Name,
     pub(crate) model: Model,
     level: f64,
     stages: Vec<Stage>,
@@ -137,6 +138,7 @@ impl Load {
 
     const fn new(model: Model, level: f64) -> Self {
         Self {
+            name: Name::from_static("load"),
             model,
             level,
             stages: Vec::new(),
@@ -154,6 +156,12 @@ impl Load {
             max_kept_body: DEFAULT_MAX_KEPT_BODY,
             preflight: true,
         }
+    }
+
+    /// Tells runs apart in metrics; `load` unless set.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Requests per second of an open load without stages.

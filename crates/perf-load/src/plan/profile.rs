@@ -200,12 +200,12 @@ mod tests {
             prop_assume!(profile.area() > 1.0);
             let at = profile.time_of_area(area).unwrap().as_secs_f64();
             // The integral up to `at`, by summing many small rectangles.
-            let steps = 20_000;
+            let steps = 4_000;
             let width = at / f64::from(steps);
             let sum: f64 = (0..steps)
                 .map(|step| profile.level(Duration::from_secs_f64((f64::from(step) + 0.5) * width)) * width)
                 .sum();
-            prop_assert!((sum - area).abs() <= 1.0 + 2e-3 * area, "{sum} for {area}");
+            prop_assert!((sum - area).abs() <= 1.0 + 5e-3 * area, "{sum} for {area}");
         }
     }
 }

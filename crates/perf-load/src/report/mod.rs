@@ -76,6 +76,25 @@ impl PartialEq for Recorded {
 }
 
 impl RunReport {
+    /// When nothing succeeded and something failed, to the interval of the [`timeline`](Self::timeline).
+    #[must_use]
+    pub fn outages(&self) -> Vec<Outage> {
+        let (timeline, mut outages) = (&self.timeline, Vec::<Outage>::new());
+        let width = timeline.interval_s;
+        for (index, (ok, errors)) in timeline.ok.iter().zip(&timeline.errors).enumerate() {
+            let from_s = index as f64 * width;
+            // Seconds without any request neither begin an outage nor end one.
+            match (ok, errors, outages.last_mut()) {
+                (0, 0, _) => {}
+                (0, _, Some(last)) if !last.over => last.to_s = from_s + width,
+                (0, _, _) => outages.push(Outage { from_s, to_s: from_s + width, over: false }),
+                (_, _, Some(last)) => last.over = true,
+                (_, _, None) => {}
+            }
+        }
+        outages
+    }
+
     /// Compares the run with what is expected of it, and keeps the outcome in the report. `true` when all of it was kept.
     pub fn expect(&mut self, expectations: &Expectations) -> bool {
         self.expectations = expectations.check(self);
@@ -87,6 +106,18 @@ impl RunReport {
     pub fn step(&self, name: &str) -> Option<&StepReport> {
         self.steps.iter().find(|step| step.name == name)
     }
+}
+
+/// A time in which nothing succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Outage {
+    /// Its beginning, in seconds from the start of the run.
+    pub from_s: f64,
+    /// Its end.
+    pub to_s: f64,
+    /// Whether something succeeded after it.
+    pub over: bool,
 }
 
 /// The plan, as far as the report needs it.

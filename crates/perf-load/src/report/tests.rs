@@ -58,3 +58,15 @@ fn the_text_says_what_is_known_and_what_is_not() {
     assert!(cells[7].starts_with(">~"), "one request in a thousand says nothing: {response}");
     assert!(text.contains("15 timeout_total"), "{text}");
 }
+
+#[test]
+fn outages_are_the_times_in_which_nothing_succeeds() {
+    let mut report = report(985, 15);
+    report.timeline.interval_s = 1.0;
+    report.timeline.ok = vec![5, 0, 0, 0, 5, 0, 5, 0, 0];
+    report.timeline.errors = vec![0, 3, 0, 2, 1, 0, 0, 4, 4];
+    let outages: Vec<(f64, f64, bool)> =
+        report.outages().iter().map(|outage| (outage.from_s, outage.to_s, outage.over)).collect();
+    assert_eq!(outages, [(1.0, 4.0, true), (7.0, 9.0, false)]);
+    assert!(report.to_string().contains("outage from 7 s to 9 s, to the end"), "{report}");
+}

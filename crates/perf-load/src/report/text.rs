@@ -38,6 +38,10 @@ impl fmt::Display for RunReport {
             writeln!(f, "{} requests repeated after an idle connection was closed", self.keep_alive_races)?;
         }
         self.write_latencies(f)?;
+        for outage in self.outages() {
+            let end = if outage.over { "" } else { ", to the end" };
+            writeln!(f, "outage from {} s to {} s{end}", outage.from_s, outage.to_s)?;
+        }
         for error in &self.errors {
             writeln!(
                 f,

@@ -8,7 +8,8 @@ const MAX_INTERVALS: usize = 7_200;
 /// cells that are not empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
-    width: Duration,
+    /// In seconds.
+    width: u64,
     intervals: Vec<Interval>,
     running: usize,
     dense: Latencies,
@@ -58,12 +59,7 @@ impl Interval {
 
 impl Timeline {
     pub(crate) fn new() -> Self {
-        Self {
-            width: Duration::from_secs(1),
-            intervals: vec![Interval::default()],
-            running: 0,
-            dense: Latencies::with_digits(2),
-        }
+        Self { width: 1, intervals: vec![Interval::default()], running: 0, dense: Latencies::with_digits(2) }
     }
 
     /// Counts a request planned at this offset from the start of the run.
@@ -112,12 +108,12 @@ impl Timeline {
     /// The width of an interval, and the intervals.
     pub(crate) fn finish(mut self) -> (Duration, Vec<Interval>) {
         self.seal();
-        (self.width, self.intervals)
+        (Duration::from_secs(self.width), self.intervals)
     }
 
     fn index_of(&mut self, at: Duration) -> usize {
         loop {
-            let index = (at.as_nanos() / self.width.as_nanos()) as usize;
+            let index = (at.as_secs() / self.width) as usize;
             if index < MAX_INTERVALS {
                 return index;
             }
