@@ -39,6 +39,10 @@
 
 pub mod contract;
 
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../../../docs/testing.md")]
+pub mod _guide {}
+
 mod cancel;
 mod documented;
 mod proxy;

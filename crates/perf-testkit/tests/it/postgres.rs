@@ -38,6 +38,21 @@ async fn data_and_port_survive_a_stop_a_kill_and_a_restart() {
 }
 
 #[tokio::test]
+async fn a_killed_server_leaves_no_shared_memory() {
+    let server = PostgresServer::start().await.unwrap();
+    let lock_file = std::fs::read_to_string(server.directory().join("data/postmaster.pid")).unwrap();
+    let segment = lock_file.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let exists = || {
+        let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        table.lines().any(|line| line.split_whitespace().nth(1) == Some(&segment))
+    };
+    server.kill().await.unwrap();
+    assert!(exists(), "a killed server cannot remove it itself");
+    drop(server);
+    assert!(!exists());
+}
+
+#[tokio::test]
 async fn a_paused_server_answers_only_after_it_is_resumed() {
     let server = PostgresServer::start().await.unwrap();
     server.pause().await.unwrap();
