@@ -112,15 +112,20 @@ impl Routes {
 }
 
 /// A multiplicative hash, eight bytes at a time. Templates are the program's own, so nobody can flood the table.
+#[inline]
 fn hash(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
-    let mut chunks = bytes.chunks_exact(8);
     let mut state = bytes.len() as u64;
-    for chunk in &mut chunks {
-        let word = chunk.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
-        state = (state.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        state = (state.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
     }
-    let tail = chunks.remainder().iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+    // The last eight bytes again, some of them twice, are read faster than the one to seven that are left.
+    let tail = match (bytes.last_chunk::<8>(), rest) {
+        (_, []) => 0,
+        (Some(last), _) => u64::from_le_bytes(*last),
+        (None, rest) => rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
     state = (state.rotate_left(5) ^ tail).wrapping_mul(FACTOR);
     state ^ (state >> 32)
 }

@@ -10,7 +10,7 @@ pub use config::{Quota, QuotaConfig, RateLimitConfig};
 pub use layer::{RateLimitFuture, RateLimitLayer, RateLimited};
 pub use state::{Decision, Key, RateKey, RateLimit, RateLimitBuilder, RateLimitStats, families};
 
-/// How many clients are told apart: 100,000, which takes 4 MB with one quota.
+/// How many clients are told apart: 100,000, which takes 5 MB with one quota.
 ///
 /// Beyond it the client nearest to a full bucket is forgotten, which forgives it something and never punishes it.
 pub const DEFAULT_MAX_KEYS: usize = 100_000;

@@ -364,7 +364,8 @@ impl RateLimitBuilder {
         self
     }
 
-    /// Makes the limit. Its memory is taken here: with one quota 32 bytes for each of `max_keys`, 16 more for each other.
+    /// Makes the limit. Its memory is taken here: with one quota 48 bytes for each of `max_keys`, 24 more
+    /// for each other.
     ///
     /// # Errors
     /// [`InvalidConfig`] when there is no quota, or a value is outside its range.

@@ -8,9 +8,12 @@
 )]
 
 mod browser;
+#[cfg(feature = "serde")]
+mod config;
 mod layers;
 mod management;
 mod metrics;
 mod page;
 mod rate;
+mod server;
 mod support;
