@@ -5,28 +5,31 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One value and everything that decides whether it may be served. The value never changes; the stamps do.
+///
+/// In this order what a hit reads lies side by side.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Entry<K, V> {
-    pub(crate) hash: u64,
     pub(crate) key: K,
-    /// `None` remembers that there is nothing.
-    pub(crate) value: Option<V>,
-    pub(crate) tags: Box<[u64]>,
-    pub(crate) weight: u64,
-    pub(crate) etag: Option<Box<str>>,
     /// The newest fence at which this entry is known to be valid.
     seen: AtomicU64,
     /// Before this tick a hit has nothing to decide.
     calm: AtomicU64,
+    /// The engine's number for it.
+    number: AtomicU32,
+    /// Expired by hand: kept for failures only.
+    expired: AtomicBool,
+    /// `None` remembers that there is nothing.
+    pub(crate) value: Option<V>,
+    pub(crate) hash: u64,
+    pub(crate) tags: Box<[u64]>,
+    pub(crate) weight: u64,
+    pub(crate) etag: Option<Box<str>>,
     fresh: AtomicU64,
     stored: AtomicU64,
     /// Served this long after `fresh` while a refresh runs, and this long when loads fail.
     stale_for: u64,
     error_for: u64,
-    /// Expired by hand: kept for failures only.
-    expired: AtomicBool,
-    /// The engine's number for it.
-    number: AtomicU32,
 }
 
 /// What an entry is good for at some moment.

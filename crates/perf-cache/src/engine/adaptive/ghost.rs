@@ -35,15 +35,11 @@ impl Ghosts {
         self.places[index] = Place { hash, at: self.refused };
     }
 
-    /// Whether this was refused within the last `span` of refused weight. It is forgotten with the answer.
-    pub(super) fn take(&mut self, hash: u64, span: u64) -> bool {
+    /// How much weight was refused since this was, if it is remembered. It is forgotten with the answer.
+    pub(super) fn take(&mut self, hash: u64) -> Option<u64> {
         let index = self.index(hash);
-        let Some(place) = self.places.get_mut(index) else { return false };
-        if place.at == 0 || place.hash != hash {
-            return false;
-        }
-        let at = std::mem::take(&mut place.at);
-        self.refused - at <= span
+        let place = self.places.get_mut(index).filter(|place| place.at > 0 && place.hash == hash)?;
+        Some(self.refused - std::mem::take(&mut place.at))
     }
 
     fn index(&self, hash: u64) -> usize {
@@ -56,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ghost_is_seen_once_and_only_within_its_span() {
+    fn a_ghost_is_seen_once_and_knows_its_age() {
         let mut ghosts = Ghosts::default();
-        assert!(!ghosts.take(1, 10));
+        assert_eq!(ghosts.take(1), None);
         ghosts.add(1, 1, 10);
         ghosts.add(2, 1, 10);
-        assert!(ghosts.take(1, 10) && !ghosts.take(1, 10));
+        assert_eq!((ghosts.take(1), ghosts.take(1)), (Some(1), None));
         (3..20).for_each(|hash| ghosts.add(hash, 1, 500));
-        assert!(!ghosts.take(2, 5), "too long ago");
+        assert_eq!(ghosts.take(2), Some(17), "also after the table has grown");
     }
 }
