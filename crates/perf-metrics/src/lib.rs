@@ -29,6 +29,8 @@
 //! | [`Format`] | how the page is written, and which one a scraper asked for |
 //! | [`View`] | the same numbers as a tree |
 //! | [`Alerts`], [`Rule`], [`Slo`] | Prometheus' alerts in process, and what they export |
+//! | [`Detector`], [`change_points`], [`forecast`] | what is unusual, since when, and what comes next |
+//! | [`find_leak`] | whether something leaks, how fast, and how long it may |
 //! | [`HealthChecks`] | checks that run in the background, and the host's life cycle |
 //!
 //! # Features
@@ -39,6 +41,7 @@
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
 mod alert;
+mod anomaly;
 mod config;
 mod error;
 #[cfg(feature = "facade")]
@@ -46,6 +49,8 @@ mod facade;
 mod format;
 mod health;
 mod instruments;
+mod leak;
+mod math;
 mod metrics;
 mod names;
 mod own;
@@ -60,6 +65,9 @@ pub use alert::{
     DEFAULT_TICK, InvalidRule, Missing, Rings, Rule, Severity, Signal, SinkError, Slo, Verdict, dashboard,
     webhook_payload,
 };
+pub use anomaly::{
+    ChangePoint, Detector, DetectorConfig, Forecast, NoForecast, Observation, Onset, change_points, forecast,
+};
 pub use config::{DEFAULT_SERIES_LIMIT, MAX_LABELS, MetricsConfig};
 pub use error::{RegisterError, Shape};
 #[cfg(feature = "facade")]
@@ -72,5 +80,6 @@ pub use health::{
 pub use instruments::{
     Counter, Family, Gauge, Histogram, Instrument, NotAnIncrease, OVERFLOW, Overflow, Series, Timer, Timing,
 };
+pub use leak::{Leak, LeakClass, MIN_BUCKETS, Resource, find_leak, find_memory_leak};
 pub use metrics::{Metrics, MetricsBuilder};
 pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};

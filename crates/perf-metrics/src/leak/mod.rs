@@ -1,0 +1,241 @@
+//! Whether something leaks: a trend in the lower envelope that does not level off, with its slope and the time it leaves.
+
+mod trend;
+
+use perf_core::time::Duration;
+use trend::{lower_envelope, mann_kendall, theil_sen};
+
+/// Buckets a verdict needs: fewer cannot tell a trend from luck.
+pub const MIN_BUCKETS: usize = 30;
+
+/// How improbable a trend must be when nothing grows. Strict, because a false alarm costs more trust than a day's delay.
+const SIGNIFICANCE: f64 = 0.0005;
+
+/// The resource that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Resource {
+    /// Bytes the allocator handed out.
+    Heap,
+    /// Bytes the process holds from the system.
+    Resident,
+    /// Open file descriptors.
+    Descriptors,
+    /// Tasks that are alive.
+    Tasks,
+    /// Things checked out of a pool.
+    PoolInUse,
+}
+
+/// What a leak is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum LeakClass {
+    /// The program keeps what it allocates.
+    Heap,
+    /// The allocator keeps what the program freed.
+    Fragmentation,
+    /// Files and sockets are not closed.
+    Descriptors,
+    /// Tasks do not end.
+    Tasks,
+    /// What is checked out is not given back.
+    Pool,
+}
+
+/// A verdict on one resource.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Leak {
+    /// The resource.
+    pub resource: Resource,
+    /// What it is made of.
+    pub class: LeakClass,
+    /// Growth per hour.
+    pub slope: f64,
+    /// The true slope is within these bounds nineteen times of twenty.
+    pub bounds: (f64, f64),
+    /// How probable such a trend is when nothing grows.
+    pub p: f64,
+    /// Time until the limit is reached, where there is one.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration::option"))]
+    pub time_to_limit: Option<Duration>,
+}
+
+/// Looks for growth in equally spaced samples, oldest first, `step` apart, after the host's warm-up. `None` when there is
+/// none, when it levels off as a filling cache does, or when there are too few samples to say.
+///
+/// Where load follows the time of day the samples should cover at least a day: half a wave is a rise.
+///
+/// The samples are cut into at least [`MIN_BUCKETS`] buckets and the smallest of each is looked at, which a sawtooth of
+/// garbage or traffic does not move.
+///
+/// ```
+/// use perf_metrics::{Resource, find_leak};
+/// use std::time::Duration;
+///
+/// let growing: Vec<f64> = (0..600).map(|minute| 1e8 + 2e4 * f64::from(minute) + 1e6 * f64::from(minute % 7)).collect();
+/// let leak = find_leak(Resource::Heap, &growing, Duration::from_secs(60), Some(2e8)).unwrap();
+/// assert!((leak.slope - 1.2e6).abs() < 1e5);
+/// ```
+#[must_use]
+pub fn find_leak(resource: Resource, samples: &[f64], step: Duration, limit: Option<f64>) -> Option<Leak> {
+    let (envelope, per_bucket) = lower_envelope(samples);
+    if envelope.len() < MIN_BUCKETS || step.is_zero() {
+        return None;
+    }
+    let p = mann_kendall(&envelope);
+    let (slope, bounds) = theil_sen(&envelope);
+    if p >= SIGNIFICANCE || bounds.0 <= 0.0 || saturates(&envelope) {
+        return None;
+    }
+    let per_hour = 3_600.0 / (step.as_secs_f64() * per_bucket as f64);
+    let (slope, bounds) = (slope * per_hour, (bounds.0 * per_hour, bounds.1 * per_hour));
+    let left = limit.map(|limit| (limit - envelope[envelope.len() - 1]).max(0.0) / slope * 3_600.0);
+    let time_to_limit = left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let class = match resource {
+        Resource::Heap => LeakClass::Heap,
+        Resource::Resident => LeakClass::Fragmentation,
+        Resource::Descriptors => LeakClass::Descriptors,
+        Resource::Tasks => LeakClass::Tasks,
+        Resource::PoolInUse => LeakClass::Pool,
+    };
+    Some(Leak { resource, class, slope, bounds, p, time_to_limit })
+}
+
+/// The verdict on memory from both sides: what the allocator handed out, and what the process holds. Growth of both is
+/// a heap leak; growth of what is held alone is fragmentation.
+#[must_use]
+pub fn find_memory_leak(
+    allocated: &[f64],
+    resident: &[f64],
+    step: Duration,
+    limit: Option<f64>,
+) -> Option<Leak> {
+    let held = find_leak(Resource::Resident, resident, step, limit);
+    match (find_leak(Resource::Heap, allocated, step, limit), held) {
+        (Some(heap), held) => {
+            Some(Leak { time_to_limit: held.and_then(|h| h.time_to_limit).or(heap.time_to_limit), ..heap })
+        }
+        (None, held) => held,
+    }
+}
+
+/// A cache fills and then stands still; a leak goes on. Each third must grow at least half as much as the one before.
+fn saturates(envelope: &[f64]) -> bool {
+    let third = envelope.len() / 3;
+    let slope = |part: &[f64]| theil_sen(part).0;
+    let parts = [&envelope[..third], &envelope[third..2 * third], &envelope[2 * third..]].map(slope);
+    let half = envelope.len() / 2;
+    let (first, last) = (slope(&envelope[..half]), slope(&envelope[half..]));
+    last < 0.5 * first || parts.iter().any(|slope| *slope <= 0.0) || parts[2] < 0.5 * parts[0].max(parts[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perf_core::Rng;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const SAMPLES: u32 = 600;
+
+    fn normal(rng: &mut Rng) -> f64 {
+        (0..12).map(|_| rng.unit()).sum::<f64>() - 6.0
+    }
+
+    /// False alarms in 1,000 seeds of a family that does not leak.
+    fn false_alarms(mut family: impl FnMut(&mut Rng) -> Vec<f64>) -> usize {
+        let verdict = |seed| find_leak(Resource::Heap, &family(&mut Rng::seeded(seed)), MINUTE, None);
+        (0..1_000).filter_map(verdict).count()
+    }
+
+    fn series(rng: &mut Rng, mut value: impl FnMut(f64, &mut Rng) -> f64) -> Vec<f64> {
+        (0..SAMPLES).map(|n| value(f64::from(n), rng)).collect()
+    }
+
+    #[test]
+    fn a_correlated_wander_is_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let mut at = 0.0;
+            series(rng, |_, rng| {
+                at = 0.9 * at + normal(rng);
+                100.0 + at
+            })
+        });
+        assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn a_sawtooth_is_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let length = 5.0 + rng.unit() * 60.0;
+            series(rng, |n, rng| 100.0 + n % length + rng.unit())
+        });
+        assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn a_filling_cache_is_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let speed = 0.01 + rng.unit() * 0.2;
+            series(rng, |n, rng| 100.0 + 20.0 * (1.0 + speed * n).ln() + normal(rng))
+        });
+        assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn a_step_is_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let at = rng.unit() * f64::from(SAMPLES);
+            series(rng, |n, rng| if n > at { 150.0 } else { 100.0 } + normal(rng))
+        });
+        assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn a_daily_wave_is_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let phase = rng.unit() * std::f64::consts::TAU;
+            // At least one whole period is seen: half a wave is a rise for all anyone can know.
+            let period = 100.0 + rng.unit() * 500.0;
+            series(rng, |n, rng| {
+                100.0 + 20.0 * (n / period * std::f64::consts::TAU + phase).sin() + normal(rng)
+            })
+        });
+        assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn a_megabyte_an_hour_is_found_under_twenty_of_noise_within_a_day() {
+        let mut found = 0;
+        for seed in 0..100 {
+            let mut rng = Rng::seeded(seed);
+            // A day of minutes: the noise is on top of what is held, as garbage and traffic are.
+            let samples: Vec<f64> =
+                (0..1_440_u32).map(|n| 500.0 + f64::from(n) / 60.0 + 20.0 * rng.unit()).collect();
+            if let Some(leak) = find_leak(Resource::Heap, &samples, MINUTE, Some(1000.0)) {
+                found += 1;
+                assert!((leak.slope - 1.0).abs() < 0.25, "{leak:?}");
+                assert!(leak.time_to_limit.unwrap() > Duration::from_secs(300 * 3600));
+            }
+        }
+        assert!(found >= 90, "{found}");
+    }
+
+    #[test]
+    fn resident_growth_alone_is_fragmentation() {
+        let growing: Vec<f64> = (0..SAMPLES).map(f64::from).collect();
+        let flat = vec![100.0; SAMPLES as usize];
+        let class = |allocated: &[f64], resident: &[f64]| {
+            find_memory_leak(allocated, resident, MINUTE, None).map(|leak| leak.class)
+        };
+        assert_eq!(class(&flat, &growing), Some(LeakClass::Fragmentation));
+        assert_eq!(class(&growing, &growing), Some(LeakClass::Heap));
+        assert_eq!(
+            (class(&flat, &flat), find_leak(Resource::Tasks, &growing[..20], MINUTE, None)),
+            (None, None)
+        );
+    }
+}
