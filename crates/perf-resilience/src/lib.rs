@@ -61,6 +61,7 @@ pub mod breaker;
 pub mod bulkhead;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+pub mod classify;
 pub mod degradation;
 pub mod fallback;
 pub mod hedge;
@@ -74,6 +75,8 @@ mod event;
 mod ext;
 mod gate;
 mod judge;
+#[cfg(feature = "tower")]
+mod layer;
 mod race;
 mod scope;
 mod signal;
@@ -85,6 +88,8 @@ pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadStats, Per
 pub use ext::ResilienceExt;
 pub use gate::{Gate, Leaving, Now, Pass, Token};
 pub use judge::{Again, ByOutcome, Judge, JudgeFn, Verdict, judge_with};
+#[cfg(feature = "tower")]
+pub use layer::{GateLayer, Gated, GatedFuture};
 pub use pipeline::{Attempt, Call, Pipeline, PipelineBuilder, PipelineConfig, PipelineStats};
 pub use retry::{
     Budget, BudgetBuilder, BudgetConfig, BudgetStats, Retry, RetryBuilder, RetryConfig, RetryStats,

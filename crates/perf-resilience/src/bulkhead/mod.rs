@@ -11,9 +11,13 @@
 //! | [`DEFAULT_QUEUE`], [`DEFAULT_MAX_WAIT`] | 64 waiting, for at most 1 s |
 
 mod config;
+#[cfg(feature = "tower")]
+mod layer;
 mod state;
 
 pub use config::{BulkheadConfig, DEFAULT_LIMIT, DEFAULT_MAX_WAIT, DEFAULT_QUEUE};
+#[cfg(feature = "tower")]
+pub use layer::{Bounded, BoundedFuture, BulkheadLayer};
 pub use state::Priority;
 
 use crate::race::{Limit, Race, Timer};

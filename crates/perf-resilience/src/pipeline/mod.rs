@@ -18,6 +18,8 @@ mod builder;
 mod config;
 mod course;
 mod hedged;
+#[cfg(feature = "tower")]
+mod layer;
 mod presets;
 mod stats;
 
@@ -25,6 +27,8 @@ pub use attempt::{Attempt, Call};
 pub use builder::PipelineBuilder;
 pub use config::PipelineConfig;
 pub(crate) use course::Course;
+#[cfg(feature = "tower")]
+pub use layer::{Guarded, PipelineLayer};
 pub use stats::PipelineStats;
 
 use crate::breaker::Breaker;

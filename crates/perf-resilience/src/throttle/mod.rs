@@ -11,6 +11,7 @@
 //! | [`DEFAULT_K`] | 2: the dependency is sent up to twice what it takes |
 //! | [`DEFAULT_WINDOW`] | 2 s, or twice the 99th percentile of the calls if that is longer |
 //! | [`DEFAULT_MAX_REJECT`] | 90 % |
+//! | [`DEFAULT_MIN_REQUESTS`] | nothing is held back with fewer than 20 requests in the window |
 
 mod state;
 
@@ -32,6 +33,8 @@ pub const DEFAULT_K: f64 = 2.0;
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(2);
 /// One call in ten always goes through, or nobody would notice that the dependency is back.
 pub const DEFAULT_MAX_REJECT: f64 = 0.9;
+/// With fewer requests in the window, those still under way would look like refusals.
+pub const DEFAULT_MIN_REQUESTS: u64 = 20;
 
 stats! {
     /// What a throttle has seen since it was made.
@@ -153,6 +156,12 @@ impl ThrottleBuilder {
     /// The largest share held back.
     pub const fn max_reject(mut self, share: f64) -> Self {
         self.config.max_reject = share;
+        self
+    }
+
+    /// With how many requests in the window it begins to hold back.
+    pub const fn min_requests(mut self, requests: u64) -> Self {
+        self.config.min_requests = requests;
         self
     }
 

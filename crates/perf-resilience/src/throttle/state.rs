@@ -1,4 +1,4 @@
-use super::{DEFAULT_K, DEFAULT_MAX_REJECT, DEFAULT_WINDOW};
+use super::{DEFAULT_K, DEFAULT_MAX_REJECT, DEFAULT_MIN_REQUESTS, DEFAULT_WINDOW};
 use perf_core::time::{Duration, Instant};
 use perf_core::{InvalidConfig, Outcome, Rng, Tally, TimeWindow};
 
@@ -25,13 +25,22 @@ pub struct ThrottleConfig {
     pub window: Duration,
     /// The largest share held back, 0 to 1; default [`DEFAULT_MAX_REJECT`].
     pub max_reject: f64,
+    /// Nothing is held back with fewer requests in the window: a few that are still under way are no sign of trouble.
+    /// Default [`DEFAULT_MIN_REQUESTS`].
+    pub min_requests: u64,
     /// Whether calls held back here count as requests, as in the SRE book; default no.
     pub count_local: bool,
 }
 
 impl Default for ThrottleConfig {
     fn default() -> Self {
-        Self { k: DEFAULT_K, window: DEFAULT_WINDOW, max_reject: DEFAULT_MAX_REJECT, count_local: false }
+        Self {
+            k: DEFAULT_K,
+            window: DEFAULT_WINDOW,
+            max_reject: DEFAULT_MAX_REJECT,
+            min_requests: DEFAULT_MIN_REQUESTS,
+            count_local: false,
+        }
     }
 }
 
@@ -105,6 +114,9 @@ impl Machine {
 
     pub(super) fn rejection(&mut self, now: Instant) -> f64 {
         let Seen { requests, accepts } = self.window.total(now);
+        if requests < self.config.min_requests {
+            return 0.0;
+        }
         rejection(requests, accepts.min(requests), self.config.k, self.config.max_reject)
     }
 

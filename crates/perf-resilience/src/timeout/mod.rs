@@ -3,6 +3,12 @@
 //! A deadline is absolute and covers a whole call with all its attempts; a timeout is relative and covers one. The
 //! timer is made only when the work first has to wait, and a result that is ready together with the timer wins.
 
+#[cfg(feature = "tower")]
+mod layer;
+
+#[cfg(feature = "tower")]
+pub use layer::{Limited, LimitedFuture, TimeoutLayer};
+
 use crate::race::{Limit, Over, Race, Timer};
 use crate::signal;
 use crate::stats::stats;

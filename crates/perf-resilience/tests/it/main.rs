@@ -15,3 +15,5 @@ mod pipeline;
 mod rate;
 mod retry;
 mod timeout;
+#[cfg(feature = "tower")]
+mod tower;
