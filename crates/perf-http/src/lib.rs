@@ -59,6 +59,11 @@
 //! There is no policy here: breakers, retries and caches decide elsewhere, and this crate carries their numbers and refusals.
 //! TLS and HTTP/2 are the business of the proxy in front, or of a server of your choice: the layers are plain tower.
 
+// Its snippets are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/http.md")]
+mod guide {}
+
 mod body_limit;
 mod catch_panic;
 #[cfg(feature = "compression")]

@@ -14,8 +14,10 @@ pub(super) struct Reading {
     pub(super) panics: u64,
     pub(super) routes: BTreeMap<(String, String), RouteReading>,
     pub(super) fullest: Option<Fullness>,
-    /// The component whose numbers are being handed over.
-    pub(super) component: String,
+    /// The component whose numbers are being handed over, with what it holds and what it may hold.
+    component: String,
+    held: Vec<(&'static str, f64)>,
+    most: Vec<(&'static str, f64)>,
 }
 
 /// Totals of one route and method.
@@ -38,7 +40,21 @@ impl Reading {
     pub(super) fn of(registry: &Registry) -> Self {
         let mut reading = Self::default();
         registry.collect(&mut reading);
+        reading.settle();
         reading
+    }
+
+    /// Offers what the component before held of what it may hold.
+    fn settle(&mut self) {
+        let component = std::mem::take(&mut self.component);
+        for (what, held) in std::mem::take(&mut self.held) {
+            let most =
+                self.most.iter().find(|(known, most)| *known == what && *most > 0.0).map(|(_, most)| *most);
+            if let Some(most) = most {
+                self.offer(|| component.clone(), held / most);
+            }
+        }
+        self.most.clear();
     }
 
     /// Offers a candidate for the fullest part.
@@ -57,6 +73,7 @@ impl Reading {
 
 impl Sink for Reading {
     fn begin(&mut self, id: &ComponentId) {
+        self.settle();
         self.component = id.to_string();
     }
 
@@ -78,7 +95,7 @@ impl Sink for Reading {
         }
     }
 
-    fn gauge(&mut self, desc: &Desc, _: &[Label<'_>], value: f64) {
+    fn gauge(&mut self, desc: &Desc, labels: &[Label<'_>], value: f64) {
         if desc.name == families::IN_FLIGHT.name {
             self.in_flight += value;
         } else if desc.name == families::STREAMS.name {
@@ -86,6 +103,10 @@ impl Sink for Reading {
         } else if desc.unit == Unit::Ratio && says_fullness(desc.name) {
             let component = self.component.clone();
             self.offer(|| component, value);
+        } else if let Some(what) = most_of(desc.name) {
+            self.most.push((what, value));
+        } else if let Some(what) = held_of(desc.name, labels) {
+            self.held.push((what, value));
         }
     }
 
@@ -101,6 +122,17 @@ impl Sink for Reading {
 /// Whether a share says how full something is; a hit ratio does not.
 fn says_fullness(name: &str) -> bool {
     ["utilization", "utilisation", "saturation", "usage", "fill"].iter().any(|word| name.contains(word))
+}
+
+/// What a level is a level of: calls in flight, connections in use.
+fn held_of(name: &'static str, labels: &[Label<'_>]) -> Option<&'static str> {
+    let used = || labels.contains(&("state", "leased"));
+    name.strip_suffix("_in_flight").or_else(|| name.strip_suffix("_connections").filter(|_| used()))
+}
+
+/// What a ceiling is the ceiling of.
+fn most_of(name: &'static str) -> Option<&'static str> {
+    name.strip_suffix("_limit").or_else(|| name.strip_suffix("_max_connections"))
 }
 
 /// What happened between two readings.
@@ -156,5 +188,41 @@ impl Interval {
 
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         self.duration.quantile(q).map(|estimate| estimate.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perf_core::Component;
+    use std::sync::Arc;
+
+    const CONNECTIONS: Desc = Desc::gauge("perf_pool_connections", "Connections, by state", Unit::Count);
+    const MOST: Desc = Desc::gauge("perf_pool_max_connections", "Connections there may be", Unit::Count);
+    const HITS: Desc = Desc::gauge("perf_cache_hit_ratio", "Reads answered from memory", Unit::Ratio);
+
+    struct Pool(&'static str, f64);
+
+    impl Component for Pool {
+        fn id(&self) -> ComponentId {
+            ComponentId::new("pool", self.0)
+        }
+
+        fn collect(&self, sink: &mut dyn Sink) {
+            sink.gauge(&CONNECTIONS, &[("state", "idle")], 8.0);
+            sink.gauge(&CONNECTIONS, &[("state", "leased")], self.1);
+            sink.gauge(&MOST, &[], 8.0);
+            sink.gauge(&HITS, &[], 0.99);
+        }
+    }
+
+    #[test]
+    fn the_fullest_part_is_named_and_a_hit_ratio_is_none() {
+        let registry = Registry::new();
+        for pool in [Pool("orders", 6.0), Pool("stock", 2.0)] {
+            registry.register(Arc::new(pool)).unwrap().keep();
+        }
+        let fullest = Reading::of(&registry).fullest.unwrap();
+        assert_eq!(fullest, Fullness { what: "pool `orders`".into(), ratio: 0.75 });
     }
 }

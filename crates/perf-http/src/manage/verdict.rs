@@ -143,7 +143,6 @@ fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reading::Fullness;
     use super::*;
 
     fn line(status: Status, reason: &str) -> ComponentLine {
@@ -184,10 +183,8 @@ mod tests {
 
     #[test]
     fn what_is_full_is_named() {
-        let latest = Reading {
-            fullest: Some(Fullness { what: "pool `orders`".into(), ratio: 1.0 }),
-            ..Reading::default()
-        };
+        let mut latest = Reading::default();
+        latest.offer(|| "pool `orders`".into(), 1.0);
         let (state, sentence) = judge(&traffic(0, 0), &latest, None, &[]);
         assert_eq!((state, sentence.as_str()), (Status::Degraded, "pool `orders` is 100 % full."));
     }

@@ -270,3 +270,15 @@ fn what_is_collected_is_what_the_table_says() {
         .collect();
     assert_eq!(documented, described);
 }
+
+#[test]
+fn the_page_of_the_documentation_lists_every_family() {
+    let rate = perf_http::rate::families::ALL;
+    let described: BTreeSet<&str> = families::ALL.iter().chain(&rate).map(|desc| desc.name).collect();
+    let listed: BTreeSet<&str> = include_str!("../../../../docs/http.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with("perf_http_"))
+        .collect();
+    assert_eq!(listed, described);
+}
