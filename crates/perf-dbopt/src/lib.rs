@@ -65,6 +65,8 @@ pub mod advise;
 mod apply;
 mod error;
 mod observe;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -4,7 +4,7 @@ use perf_core::time::{Instant, now};
 use std::future::Future;
 
 /// What a planner says of one statement under a set of hypothetical indexes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Planned {
     /// The planner's cost, in its own unit.
     pub cost: f64,

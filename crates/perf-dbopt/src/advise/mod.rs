@@ -10,6 +10,8 @@ mod config;
 mod costs;
 mod index;
 mod propose;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod report;
 mod schema;
 mod search;
 mod set;
@@ -29,9 +31,13 @@ pub use schema::{Column, ExistingIndex, Schema, Table};
 pub use search::{Candidate, Choice, Limits, Problem, search};
 pub use workload::{Workload, WorkloadQuery};
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use candidates::Kinds;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "postgres")]
+pub(crate) use index::quoted;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use propose::{pose, propose};
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use report::{Planning, report};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use shape::Shape;

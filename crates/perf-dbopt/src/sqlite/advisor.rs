@@ -2,9 +2,8 @@ use super::catalog;
 use super::sample::{self, Sample};
 use super::shadow::Shadow;
 use crate::advise::{
-    Advice, AdvisorConfig, Candidate, Choice, Evidence, IndexAdvice, IndexDef, KeyPart, Kinds, Problem,
-    RejectReason, RejectedIndex, Schema, Served, Shape, SkipReason, Skipped, WhatIf, WorkloadQuery,
-    WriteCost, pose, propose, search,
+    Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planning, Problem, Schema, Shape, SkipReason, Skipped,
+    WhatIf, WorkloadQuery, WriteCost, pose, propose, report, search,
 };
 use crate::{Dialect, Error, Workload, statements};
 use perf_core::InvalidConfig;
@@ -78,7 +77,9 @@ impl SqliteAdvisor {
         shadow.offer(&defs, &samples).await?;
         let choice = search(&problem, &mut shadow).await?;
         advice.warnings.extend(shadow.missing.iter().map(|why| format!("not copied into the shadow: {why}")));
-        report(&mut advice, &mut shadow, &queries, &defs, &problem, &choice).await?;
+        let outcomes = outcomes(&mut shadow, queries.len(), &choice).await?;
+        let statements: Vec<_> = queries.iter().map(|(query, _)| *query).collect();
+        report(&mut advice, &statements, &defs, &problem, &choice, &outcomes, Dialect::Sqlite);
         Ok(advice)
     }
 
@@ -166,87 +167,17 @@ fn size(def: &IndexDef, schema: &Schema, table: usize) -> f64 {
     table.rows * (width + ENTRY_BYTES) / PAGE_FILL
 }
 
-async fn report(
-    advice: &mut Advice,
-    shadow: &mut Shadow,
-    queries: &[(&WorkloadQuery, Shape)],
-    defs: &[IndexDef],
-    problem: &Problem,
-    choice: &Choice,
-) -> Result<(), Error> {
-    advice.cost_before = choice.before;
-    advice.cost_after = choice.after;
-    advice.planner_calls = choice.planner_calls;
-    advice.complete = choice.complete;
-    let mut created: Vec<(f64, IndexAdvice)> = choice
-        .chosen
-        .iter()
-        .map(|number| (0.0, proposal(&defs[*number], &problem.candidates[*number], choice)))
-        .collect();
-    for (number, (query, _)) in queries.iter().enumerate() {
-        let after = shadow.plan(number, &choice.chosen).await?;
-        let before = shadow.plan(number, &[]).await?;
-        if after.used.is_empty() {
-            continue;
+/// What each statement's plan was and would be.
+async fn outcomes(shadow: &mut Shadow, statements: usize, choice: &Choice) -> Result<Vec<Planning>, Error> {
+    let mut all = Vec::with_capacity(statements);
+    for number in 0..statements {
+        let (before, after) = (shadow.plan(number, &[]).await?, shadow.plan(number, &choice.chosen).await?);
+        let mut planning = Planning { before, after, ..Planning::default() };
+        if !planning.after.used.is_empty() {
+            planning.words_after = shadow.describe(number, &choice.chosen).await?;
+            planning.words_before = shadow.describe(number, &[]).await?;
         }
-        let served = Served {
-            fingerprint: query.fingerprint,
-            text: query.text.clone(),
-            calls: query.calls,
-            cost_before: before.cost,
-            cost_after: after.cost,
-            plan_after: shadow.describe(number, &choice.chosen).await?,
-            plan_before: shadow.describe(number, &[]).await?,
-        };
-        for used in &after.used {
-            if let Some(place) = choice.chosen.iter().position(|chosen| chosen == used) {
-                created[place].0 += (before.cost - after.cost) * query.calls as f64;
-                created[place].1.serves.push(served.clone());
-            }
-        }
+        all.push(planning);
     }
-    created.sort_by(|a, b| b.0.total_cmp(&a.0));
-    advice.create = created.into_iter().map(|(_, advice)| advice).collect();
-    for index in &mut advice.create {
-        let gain = |served: &Served| (served.cost_before - served.cost_after) * served.calls as f64;
-        index.serves.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
-    }
-    advice.bytes = advice.create.iter().map(|index| index.bytes).sum();
-    advice.rejected =
-        choice.considered.iter().map(|number| rejection(*number, defs, problem, choice)).collect();
-    Ok(())
-}
-
-fn proposal(def: &IndexDef, candidate: &Candidate, choice: &Choice) -> IndexAdvice {
-    let name = def.name();
-    let expression = def.keys.iter().any(|key| matches!(key.part, KeyPart::Expression(_)));
-    IndexAdvice {
-        ddl: def.create(Dialect::Sqlite, &name),
-        name,
-        index: def.clone(),
-        serves: Vec::new(),
-        bytes: candidate.bytes as u64,
-        upkeep: if choice.before > 0.0 { candidate.upkeep / choice.before } else { 0.0 },
-        evidence: if expression { Evidence::LowerBound } else { Evidence::WhatIf },
-    }
-}
-
-fn rejection(number: usize, defs: &[IndexDef], problem: &Problem, choice: &Choice) -> RejectedIndex {
-    let index = defs[number].clone();
-    let chosen = || choice.chosen.iter().map(|chosen| &defs[*chosen]);
-    let own = &problem.candidates[number];
-    let used: f64 = choice.chosen.iter().map(|chosen| problem.candidates[*chosen].bytes).sum();
-    let on_table = choice.chosen.iter().filter(|c| problem.candidates[**c].table == own.table).count();
-    let limits = &problem.limits;
-    let full = used + own.bytes > limits.bytes
-        || choice.chosen.len() >= limits.count
-        || on_table >= limits.per_table;
-    let reason = if let Some(wider) = chosen().find(|wider| index.is_covered_by(wider)) {
-        RejectReason::CoveredBy(wider.name())
-    } else if full {
-        RejectReason::OverBudget
-    } else {
-        RejectReason::TooLittle
-    };
-    RejectedIndex { index, reason }
+    Ok(all)
 }

@@ -4,7 +4,15 @@
 mod fingerprints;
 #[cfg(all(test, feature = "sqlite"))]
 mod observing_sqlite;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_advice;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_apply;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_plans;
 #[cfg(test)]
 mod series;
+#[cfg(all(test, feature = "postgres"))]
+mod shop;
 #[cfg(all(test, feature = "sqlite"))]
 mod sqlite_advice;

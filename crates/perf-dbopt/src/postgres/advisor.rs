@@ -1,0 +1,311 @@
+use super::catalog::{self, Catalog};
+use super::planner::{Explainer, Plannable, number, text};
+use crate::advise::{
+    Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Shape, SkipReason, Skipped, WhatIf,
+    WorkloadQuery, WriteCost, pose, propose, report, search,
+};
+use crate::error::Doing;
+use crate::{Dialect, Error, Workload};
+use perf_core::InvalidConfig;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use std::collections::BTreeMap;
+
+/// What an index entry costs to write, in PostgreSQL's unit of one page read in order.
+const WRITE: WriteCost = WriteCost { entry: 0.5, per_doubling: 0.05 };
+/// Below this share of pages visible to all, index-only scans visit the table so often that covering gains little.
+const VISIBLE: f64 = 0.8;
+
+/// Proposes indexes for a PostgreSQL database that has the extension HypoPG. It only plans, and reads catalogues.
+///
+/// It needs a connection of its own while it runs: hypothetical indexes and prepared statements belong to the session.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresAdvisor {
+    config: AdvisorConfig,
+}
+
+impl PostgresAdvisor {
+    /// An advisor with this configuration.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when a value is outside its range.
+    pub fn new(config: AdvisorConfig) -> Result<Self, InvalidConfig> {
+        config.validate()?;
+        Ok(Self { config })
+    }
+
+    /// Whether HypoPG is installed in this database, and in which schema.
+    async fn hypopg(conn: &mut PgConnection) -> Result<Option<String>, Error> {
+        let sql = "select n.nspname::text from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'hypopg'";
+        sqlx::query_scalar(sql).persistent(false).fetch_optional(conn).await.doing("look for HypoPG")
+    }
+
+    /// Looks for the indexes that make the workload cheapest within the configured limits.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] when HypoPG is not installed (`CREATE EXTENSION hypopg`), and [`Error`] when the database cannot be
+    /// read. A statement that cannot be planned is skipped with its reason instead.
+    ///
+    /// # Cancel safety
+    /// The database is only read. Hypothetical indexes may stay in the session, where nothing but its own EXPLAIN sees them;
+    /// close the connection to be rid of them.
+    pub async fn advise(&self, conn: &mut PgConnection, workload: &Workload) -> Result<Advice, Error> {
+        let limits = self.config.limits();
+        let Some(home) = Self::hypopg(conn).await? else {
+            return Err(Error::Unexpected("HypoPG is not installed: run CREATE EXTENSION hypopg".to_owned()));
+        };
+        let catalog = catalog::read(conn).await?;
+        let mut planner = HypoPg::new(Explainer::new(conn).await?, &home).await?;
+        let mut advice = Advice::default();
+        let queries = admit(&mut planner, &catalog, workload, &mut advice).await?;
+        let kinds = Kinds {
+            dialect: Dialect::Postgres,
+            include: true,
+            partial: self.config.partial,
+            expressions: self.config.expressions,
+            covering: self.config.covering,
+        };
+        let defs = propose(&queries, &catalog.schema, kinds, self.config.min_rows as f64);
+        let mut problem =
+            pose(&queries, &catalog.schema, &defs, |def, table| catalog.bytes(def, table), WRITE);
+        problem.limits = limits;
+        planner.candidates = defs.iter().map(|def| def.create(Dialect::Postgres, "")).collect();
+        let choice = search(&problem, &mut planner).await?;
+        let outcomes = outcomes(&mut planner, queries.len(), &choice).await?;
+        planner.finish().await?;
+        let statements: Vec<_> = queries.iter().map(|(query, _)| *query).collect();
+        report(&mut advice, &statements, &defs, &problem, &choice, &outcomes, Dialect::Postgres);
+        warn(&mut advice, &catalog);
+        Ok(advice)
+    }
+}
+
+async fn admit<'w>(
+    planner: &mut HypoPg<'_>,
+    catalog: &Catalog,
+    workload: &'w Workload,
+    advice: &mut Advice,
+) -> Result<Vec<(&'w WorkloadQuery, Shape)>, Error> {
+    let mut admitted = Vec::new();
+    for query in &workload.queries {
+        let shape = Shape::of(&query.sql, Dialect::Postgres, &catalog.schema);
+        let refused = match refuse(&shape, catalog) {
+            Some(reason) => Some(reason),
+            None => planner.admit(&query.sql).await?,
+        };
+        match refused {
+            None => admitted.push((query, shape)),
+            Some(reason) => {
+                advice.skipped.push(Skipped {
+                    fingerprint: query.fingerprint,
+                    text: query.text.clone(),
+                    reason,
+                });
+            }
+        }
+    }
+    Ok(admitted)
+}
+
+fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
+    if let Some(name) = shape.unknown.iter().find(|name| catalog.foreign.contains(name)) {
+        return Some(SkipReason::ForeignTable(name.clone()));
+    }
+    let system = |name: &String| name.starts_with("pg_") || name.starts_with("hypopg");
+    if shape.tables.is_empty() && !shape.unknown.is_empty() && shape.unknown.iter().all(system) {
+        return Some(SkipReason::SystemRelation);
+    }
+    None
+}
+
+/// HypoPG on one connection, with the candidates and statements of a problem.
+pub(super) struct HypoPg<'c> {
+    explainer: Explainer<'c>,
+    create: String,
+    drop: String,
+    reset: String,
+    candidates: Vec<String>,
+    statements: Vec<Plannable>,
+    /// Hypothetical indexes in the session: candidate and its number there.
+    present: BTreeMap<usize, String>,
+    /// Which statement is prepared.
+    prepared: Option<usize>,
+}
+
+impl<'c> HypoPg<'c> {
+    async fn new(explainer: Explainer<'c>, schema: &str) -> Result<Self, Error> {
+        let home = Dialect::Postgres.quote(schema);
+        let mut planner = Self {
+            explainer,
+            create: format!("{home}.hypopg_create_index"),
+            drop: format!("{home}.hypopg_drop_index"),
+            reset: format!("select {home}.hypopg_reset()"),
+            candidates: Vec::new(),
+            statements: Vec::new(),
+            present: BTreeMap::new(),
+            prepared: None,
+        };
+        planner.reset().await?;
+        Ok(planner)
+    }
+
+    async fn reset(&mut self) -> Result<(), Error> {
+        self.present.clear();
+        self.prepared = None;
+        let sql = AssertSqlSafe(self.reset.clone());
+        sqlx::raw_sql(sql).execute(&mut *self.explainer.conn).await.doing("reset HypoPG")?;
+        Ok(())
+    }
+
+    /// Takes a statement in; it gets the next number, or a reason why it cannot be planned.
+    async fn admit(&mut self, sql: &str) -> Result<Option<SkipReason>, Error> {
+        let plannable = match self.explainer.admit(sql).await? {
+            Ok(plannable) => plannable,
+            Err(reason) => return Ok(Some(reason)),
+        };
+        // What may not be read shows only now.
+        if let Err(reason) = self.explainer.explain(sql).await? {
+            return Ok(Some(reason));
+        }
+        self.statements.push(plannable);
+        self.prepared = Some(self.statements.len() - 1);
+        Ok(None)
+    }
+
+    async fn finish(mut self) -> Result<(), Error> {
+        self.reset().await?;
+        self.explainer.finish().await
+    }
+
+    /// Everything a plan needs in one message: hypothetical indexes in and out, the statement, its plan.
+    fn message(&self, query: usize, wanted: &[usize]) -> String {
+        let mut sql = String::new();
+        for oid in self.present.iter().filter(|(n, _)| !wanted.contains(n)).map(|(_, oid)| oid) {
+            sql += &format!("select {}({oid});", self.drop);
+        }
+        for number in wanted.iter().filter(|n| !self.present.contains_key(n)) {
+            let ddl = Dialect::Postgres.literal(&self.candidates[*number]);
+            sql += &format!("select '#' || {number} || ':' || indexrelid from {}({ddl});", self.create);
+        }
+        let statement = &self.statements[query];
+        // A prepared statement keeps the plan made before an index came or went.
+        sql += "deallocate perfkit_plan;";
+        sql += &statement.prepare;
+        sql += ";";
+        sql += &statement.explain;
+        sql
+    }
+
+    async fn explain(&mut self, query: usize, wanted: &[usize]) -> Result<String, Error> {
+        let message = self.message(query, wanted);
+        let answer = sqlx::raw_sql(AssertSqlSafe(message)).fetch_all(&mut *self.explainer.conn).await;
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.reset().await?;
+                return Err(error).doing("plan a statement");
+            }
+        };
+        self.present.retain(|number, _| wanted.contains(number));
+        let mut plan = String::new();
+        for row in &rows {
+            let text = match row.try_get_raw(0) {
+                Ok(_) => text(row)?,
+                Err(_) => continue,
+            };
+            if let Some((number, oid)) = text.strip_prefix('#').and_then(|made| made.split_once(':')) {
+                if let Ok(number) = number.parse() {
+                    self.present.insert(number, oid.to_owned());
+                }
+            } else {
+                plan = text;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The plan in words: one line per node that reads a table.
+    async fn describe(&mut self, query: usize, wanted: &[usize]) -> Result<Vec<String>, Error> {
+        let plan = self.explain(query, wanted).await?;
+        Ok(words(&plan))
+    }
+}
+
+impl WhatIf for HypoPg<'_> {
+    async fn plan(&mut self, query: usize, indexes: &[usize]) -> Result<Planned, Error> {
+        let plan = self.explain(query, indexes).await?;
+        let cost = number(&plan, "\"Total Cost\": ")
+            .ok_or_else(|| Error::Unexpected("a plan without a cost".to_owned()))?;
+        let uses = |n: &usize| self.present.get(n).is_some_and(|oid| plan.contains(&format!("\"<{oid}>")));
+        Ok(Planned { cost, used: indexes.iter().copied().filter(uses).collect() })
+    }
+}
+
+async fn outcomes(
+    planner: &mut HypoPg<'_>,
+    statements: usize,
+    choice: &Choice,
+) -> Result<Vec<Planning>, Error> {
+    let mut all = Vec::with_capacity(statements);
+    for number in 0..statements {
+        let after = planner.plan(number, &choice.chosen).await?;
+        let mut planning = Planning { after, ..Planning::default() };
+        if !planning.after.used.is_empty() {
+            planning.words_after = planner.describe(number, &choice.chosen).await?;
+        }
+        all.push(planning);
+    }
+    for (number, planning) in all.iter_mut().enumerate() {
+        planning.before = planner.plan(number, &[]).await?;
+        if !planning.after.used.is_empty() {
+            planning.words_before = planner.describe(number, &[]).await?;
+        }
+    }
+    Ok(all)
+}
+
+/// The nodes of a plan that read tables, from its JSON text.
+fn words(plan: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in plan.lines() {
+        let Some((label, value)) = line.trim().trim_end_matches(',').split_once(": ") else { continue };
+        let value = value.trim_matches('"');
+        match label {
+            "\"Node Type\"" => lines.push(value.to_owned()),
+            "\"Relation Name\"" | "\"Index Name\"" => {
+                if let Some(last) = lines.last_mut() {
+                    last.push_str(if label.contains("Relation") { " on " } else { " using " });
+                    last.push_str(value);
+                }
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn warn(advice: &mut Advice, catalog: &Catalog) {
+    for (table, visible) in catalog.schema.tables().iter().zip(&catalog.visible) {
+        let covering =
+            advice.create.iter().any(|a| a.index.table == table.name && !a.index.include.is_empty());
+        if covering && *visible < VISIBLE {
+            advice.warnings.push(format!(
+                "only {:.0} % of the pages of {} are known to be visible to all: run VACUUM, or covering indexes gain little",
+                visible * 100.0,
+                table.name
+            ));
+        }
+    }
+}
+
+/// The bytes each of these indexes would take if it were built, from statistics; 0 for one on a table that is not there.
+///
+/// # Errors
+/// [`Error`] when the catalogues cannot be read.
+pub async fn estimate_sizes(conn: &mut PgConnection, defs: &[IndexDef]) -> Result<Vec<u64>, Error> {
+    let catalog = catalog::read(conn).await?;
+    let size = |def: &IndexDef| {
+        let table = catalog.schema.find(def.schema.as_deref(), &def.table);
+        table.map_or(0, |table| catalog.bytes(def, table) as u64)
+    };
+    Ok(defs.iter().map(size).collect())
+}

@@ -1,0 +1,188 @@
+use crate::Error;
+use crate::advise::IndexAdvice;
+use crate::error::Doing;
+use perf_core::InvalidConfig;
+use sqlx::{PgConnection, Row};
+use std::fmt;
+use std::time::Duration;
+
+/// What must hold before an index is created, and how long each step may take.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub struct ApplyPolicy {
+    /// How long to wait for a lock before giving way to others. `3s`: what a queue behind the lock can bear.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub lock_timeout: Duration,
+    /// Attempts after a lock timeout, 1 to 20. `5`.
+    pub attempts: u32,
+    /// An open transaction older than this keeps CREATE INDEX CONCURRENTLY waiting, so it is not begun. `60s`.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub max_transaction_age: Duration,
+    /// Sessions working at the same time beyond which the server has other things to do. `None` leaves it open.
+    pub max_active: Option<u32>,
+    /// Indexes a table may have in the end, those there included. `15`.
+    pub max_per_table: u32,
+    /// Tables that are never touched: `name` or `schema.name`.
+    pub deny: Vec<String>,
+}
+
+impl Default for ApplyPolicy {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(3),
+            attempts: 5,
+            max_transaction_age: Duration::from_secs(60),
+            max_active: None,
+            max_per_table: 15,
+            deny: Vec::new(),
+        }
+    }
+}
+
+impl ApplyPolicy {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first field outside its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        if self.lock_timeout.is_zero() || self.lock_timeout > Duration::from_secs(60) {
+            let value = perf_core::duration::format(self.lock_timeout);
+            return Err(InvalidConfig::new("lock_timeout", value, "1ms to 60s"));
+        }
+        if !(1..=20).contains(&self.attempts) {
+            return Err(InvalidConfig::new("attempts", self.attempts, "1 to 20"));
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case", tag = "refusal"))]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Another process works on this table.
+    Busy {
+        /// Its session, when it can be seen.
+        holder: Option<i32>,
+    },
+    /// This is a standby.
+    Standby,
+    /// This role does not own the table.
+    NotOwner,
+    /// The table is not there.
+    MissingTable,
+    /// The table is on the deny list.
+    Denied,
+    /// The table has as many indexes as the policy allows.
+    TooManyIndexes {
+        /// How many.
+        there: u32,
+    },
+    /// Another index is being built on it, or it is being rewritten.
+    BeingRebuilt,
+    /// A transaction is open for too long.
+    OldTransaction {
+        /// Its session.
+        holder: i32,
+    },
+    /// The server is busy.
+    Load {
+        /// Sessions working.
+        active: u32,
+    },
+    /// Autovacuum is saving the table from wraparound, and must not be disturbed.
+    Wraparound,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { holder: Some(pid) } => write!(f, "session {pid} works on this table"),
+            Self::Busy { holder: None } => f.write_str("another session works on this table"),
+            Self::Standby => f.write_str("the server is a standby"),
+            Self::NotOwner => f.write_str("this role does not own the table"),
+            Self::MissingTable => f.write_str("the table is not there"),
+            Self::Denied => f.write_str("the table is on the deny list"),
+            Self::TooManyIndexes { there } => write!(f, "the table has {there} indexes"),
+            Self::BeingRebuilt => f.write_str("the table is being rebuilt"),
+            Self::OldTransaction { holder } => write!(f, "session {holder} holds an old transaction open"),
+            Self::Load { active } => write!(f, "{active} sessions are working"),
+            Self::Wraparound => f.write_str("autovacuum prevents wraparound"),
+        }
+    }
+}
+
+/// What is known of the table an index goes on.
+pub(super) struct Target {
+    pub(super) oid: i64,
+    pub(super) partitioned: bool,
+}
+
+const TABLE: &str = "select c.oid::int8, pg_has_role(current_user, c.relowner, 'USAGE'), c.relkind = 'p', pg_is_in_recovery(), \
+    (select count(*) from pg_index i where i.indrelid = c.oid)::int4, \
+    exists (select 1 from pg_stat_progress_create_index p where p.relid = c.oid) \
+      or exists (select 1 from pg_stat_progress_cluster p where p.relid = c.oid), \
+    exists (select 1 from pg_stat_activity a where a.query like 'autovacuum:%' || c.relname || ' (to prevent wraparound)%') \
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+    where c.relname = $1 and n.nspname = coalesce($2, 'public') and c.relkind in ('r', 'p', 'm')";
+
+/// The oldest transaction that would keep us waiting, and the sessions at work beside ours.
+const ACTIVITY: &str = "select pid::int4, coalesce(extract(epoch from clock_timestamp() - xact_start), 0)::float8, \
+    (count(*) filter (where state = 'active') over ())::int4 from pg_stat_activity \
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend' \
+    order by xact_start nulls last limit 1";
+
+/// Whether the index may be built now.
+pub(super) async fn check(
+    conn: &mut PgConnection,
+    index: &IndexAdvice,
+    policy: &ApplyPolicy,
+) -> Result<Result<Target, Refusal>, Error> {
+    let def = &index.index;
+    let full = format!("{}.{}", def.schema.as_deref().unwrap_or("public"), def.table);
+    if policy.deny.iter().any(|denied| *denied == def.table || *denied == full) {
+        return Ok(Err(Refusal::Denied));
+    }
+    let row = sqlx::query(TABLE)
+        .persistent(false)
+        .bind(&def.table)
+        .bind(def.schema.as_deref())
+        .fetch_optional(&mut *conn)
+        .await
+        .doing("look at the table")?;
+    let Some(row) = row else { return Ok(Err(Refusal::MissingTable)) };
+    let there = u32::try_from(row.get::<i32, _>(4)).unwrap_or_default();
+    let refusal = match () {
+        () if row.get::<bool, _>(3) => Some(Refusal::Standby),
+        () if !row.get::<bool, _>(1) => Some(Refusal::NotOwner),
+        () if there >= policy.max_per_table => Some(Refusal::TooManyIndexes { there }),
+        () if row.get::<bool, _>(5) => Some(Refusal::BeingRebuilt),
+        () if row.get::<bool, _>(6) => Some(Refusal::Wraparound),
+        () => None,
+    };
+    if let Some(refusal) = refusal {
+        return Ok(Err(refusal));
+    }
+    let activity = sqlx::query(ACTIVITY)
+        .persistent(false)
+        .fetch_optional(&mut *conn)
+        .await
+        .doing("look at the activity")?;
+    if let Some(activity) = activity {
+        let (holder, age, active): (i32, f64, i32) = (activity.get(0), activity.get(1), activity.get(2));
+        if age > policy.max_transaction_age.as_secs_f64() {
+            return Ok(Err(Refusal::OldTransaction { holder }));
+        }
+        let active = u32::try_from(active).unwrap_or_default();
+        if policy.max_active.is_some_and(|most| active > most) {
+            return Ok(Err(Refusal::Load { active }));
+        }
+    }
+    Ok(Ok(Target { oid: row.get(0), partitioned: row.get(2) }))
+}

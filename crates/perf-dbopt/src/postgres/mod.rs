@@ -1,0 +1,18 @@
+//! PostgreSQL: plans of normalised statements, index advice through HypoPG, and applying it safely.
+
+mod advisor;
+mod apply;
+mod catalog;
+mod planner;
+mod repair;
+mod size;
+mod sources;
+
+pub use advisor::{PostgresAdvisor, estimate_sizes};
+pub use apply::{
+    Applied, ApplyPolicy, AuditEntry, AuditSink, Baseline, IndexApplier, IndexOutcome, JsonLines, NoAudit,
+    Refusal, Repaired, StatementChange, Verdict, VerifyPolicy, judge,
+};
+pub use planner::{Explained, Explainer};
+pub use size::{ColumnSize, IndexSize};
+pub use sources::{Capability, StatementDelta, StatementsDelta, StatementsSnapshot};

@@ -1,0 +1,376 @@
+//! Making a normalised statement acceptable to PREPARE.
+//!
+//! Replacing constants by `$n` loses what the constants said: `date $1` is no syntax, `$1 + $2` no operator PostgreSQL can
+//! pick. Each error it reports says where; a rewrite or a type declared for the parameters nearby takes it one step further.
+
+use crate::advise::SkipReason;
+use crate::{Dialect, Lexer, Token, TokenKind};
+use std::collections::BTreeMap;
+
+/// Attempts at most. A statement of a decision-support benchmark needed 24.
+pub(super) const MAX_ATTEMPTS: usize = 64;
+
+/// Types tried for a parameter, in this order.
+const TYPES: [&str; 11] = [
+    "int",
+    "numeric",
+    "text",
+    "date",
+    "timestamptz",
+    "interval",
+    "boolean",
+    "double precision",
+    "int[]",
+    "text[]",
+    "jsonb",
+];
+
+/// A statement on its way to being acceptable.
+#[derive(Clone, Debug)]
+pub(super) struct Repair {
+    pub(super) text: String,
+    /// Which of [`TYPES`] each parameter is declared as.
+    types: BTreeMap<u32, usize>,
+    pub(super) parameters: u32,
+    rewritten: bool,
+}
+
+/// What PostgreSQL objected to.
+#[derive(Clone, Debug)]
+pub(super) struct Objection {
+    pub(super) code: String,
+    pub(super) message: String,
+    /// Offset in bytes into the statement's text.
+    pub(super) at: Option<usize>,
+}
+
+impl Repair {
+    /// Applies the rewrites that need no error to find.
+    pub(super) fn new(sql: &str) -> Self {
+        let (text, rewritten) = rewrite(sql);
+        let parameters = parameters(&text).iter().map(|(number, _)| *number).max().unwrap_or(0);
+        Self { text, types: BTreeMap::new(), parameters, rewritten }
+    }
+
+    pub(super) fn is_repaired(&self) -> bool {
+        self.rewritten || !self.types.is_empty()
+    }
+
+    /// The types declared, by parameter.
+    pub(super) fn declared(&self) -> BTreeMap<u32, &'static str> {
+        self.types.iter().map(|(number, place)| (*number, TYPES[*place])).collect()
+    }
+
+    /// `(int, unknown, text)`, or nothing.
+    pub(super) fn type_list(&self) -> String {
+        if self.types.is_empty() {
+            return String::new();
+        }
+        let name = |number| self.types.get(&number).map_or("unknown", |place| TYPES[*place]);
+        format!("({})", (1..=self.parameters).map(name).collect::<Vec<_>>().join(", "))
+    }
+
+    /// Takes one step, or says why there is none left.
+    pub(super) fn step(&mut self, objection: &Objection) -> Result<(), SkipReason> {
+        let refused = || refusal(objection);
+        if !matches!(
+            &*objection.code,
+            "42725" | "42883" | "42804" | "42P08" | "42P18" | "42846" | "22P02" | "42809"
+        ) {
+            return Err(refused());
+        }
+        let targets = self.targets(objection);
+        let mut moved = false;
+        if objection.message.contains("text") {
+            moved |= self.type_outputs();
+        }
+        for number in targets {
+            moved |= self.advance(number, &objection.code);
+        }
+        if moved { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Gives a parameter its next type; says whether there was one.
+    fn advance(&mut self, number: u32, code: &str) -> bool {
+        let next = match self.types.get(&number) {
+            Some(place) => place + 1,
+            // Nothing in the statement restricts it: any type will do.
+            None if code == "42P18" => 2,
+            None => 0,
+        };
+        if next >= TYPES.len() {
+            return false;
+        }
+        self.types.insert(number, next);
+        true
+    }
+
+    /// The parameters an objection is about.
+    fn targets(&self, objection: &Objection) -> Vec<u32> {
+        if let Some(number) = named(&objection.message) {
+            return vec![number];
+        }
+        let Some(at) = objection.at else { return Vec::new() };
+        let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
+        let place = tokens.partition_point(|token| token.end <= at).min(tokens.len().saturating_sub(1));
+        let Some(token) = tokens.get(place) else { return Vec::new() };
+        let found = if token.kind == TokenKind::Word
+            && tokens.get(place + 1).is_some_and(|t| t.kind == TokenKind::Open)
+        {
+            self.inside(&tokens, place + 1)
+        } else {
+            self.beside(&tokens, place)
+        };
+        if found.is_empty() { self.nearest(&tokens, place) } else { found }
+    }
+
+    fn number(&self, token: &Token) -> Option<u32> {
+        if token.kind != TokenKind::Parameter {
+            return None;
+        }
+        token.text(&self.text).strip_prefix('$')?.parse().ok()
+    }
+
+    /// The parameters among the arguments of a call whose bracket opens at `open`: its own, and those that decide the type of
+    /// a CASE. Those compared with something inside are left alone.
+    fn inside(&self, tokens: &[Token], open: usize) -> Vec<u32> {
+        let mut depth = 0;
+        let mut found = Vec::new();
+        for index in open..tokens.len() {
+            match tokens[index].kind {
+                TokenKind::Open => depth += 1,
+                TokenKind::Close => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            let before = tokens[index - 1].text(&self.text).to_ascii_lowercase();
+            let leads = matches!(
+                before.as_str(),
+                "(" | "," | "then" | "else" | "from" | "for" | "+" | "-" | "*" | "/"
+            );
+            if let Some(number) = self.number(&tokens[index])
+                && leads
+            {
+                found.push(number);
+            }
+        }
+        found
+    }
+
+    /// A bare `$n` in a select list is taken for text, which an operator further out may not accept: the first time that
+    /// happens all of them become numbers. Says whether there were any.
+    fn type_outputs(&mut self) -> bool {
+        let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
+        let word = |index: usize| {
+            tokens.get(index).map(|t| t.text(&self.text).to_ascii_lowercase()).unwrap_or_default()
+        };
+        let alone = |index: usize| {
+            index > 0
+                && matches!(&*word(index - 1), "select" | "," | "(")
+                && matches!(&*word(index + 1), "" | "as" | "," | "union" | "from" | ")")
+        };
+        let bare: Vec<u32> = tokens
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| alone(*index))
+            .filter_map(|(_, token)| self.number(token))
+            .filter(|number| !self.types.contains_key(number))
+            .collect();
+        for number in &bare {
+            self.types.insert(*number, 0);
+        }
+        !bare.is_empty()
+    }
+
+    /// The parameters on either side of an operator, brackets skipped.
+    fn beside(&self, tokens: &[Token], place: usize) -> Vec<u32> {
+        let bracket = |token: &&Token| !matches!(token.kind, TokenKind::Open | TokenKind::Close);
+        let before = tokens[..place].iter().rev().find(bracket).and_then(|token| self.number(token));
+        let own = self.number(&tokens[place]);
+        let after = tokens[place + 1..].iter().find(bracket).and_then(|token| self.number(token));
+        before.into_iter().chain(own).chain(after).collect()
+    }
+
+    fn nearest(&self, tokens: &[Token], place: usize) -> Vec<u32> {
+        let distance = |(index, token): (usize, &Token)| {
+            self.number(token)
+                .filter(|number| self.types.get(number).is_none_or(|place| place + 1 < TYPES.len()))
+                .map(|number| (index.abs_diff(place), number))
+        };
+        tokens.iter().enumerate().filter_map(distance).min().map(|(_, number)| number).into_iter().collect()
+    }
+}
+
+/// The parameter a message names: `could not determine data type of parameter $3`.
+fn named(message: &str) -> Option<u32> {
+    let rest = message.split_once("parameter $")?.1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+fn refusal(objection: &Objection) -> SkipReason {
+    let message = objection.message.clone();
+    match &*objection.code {
+        "42P01" | "42703" | "3F000" | "42704" => SkipReason::Missing(message),
+        "42501" => SkipReason::PermissionDenied(message),
+        _ => SkipReason::NotPlannable(format!("{message} ({})", objection.code)),
+    }
+}
+
+/// Why a text is not even tried.
+pub(super) fn refuse(sql: &str) -> Option<SkipReason> {
+    /// AlloyDB's limit; nobody writes such statements by hand, and the shared texts are cut there or earlier.
+    const MAX_TEXT: usize = 100 * 1024;
+    if sql.contains("<insufficient privilege>") {
+        return Some(SkipReason::InsufficientPrivilege);
+    }
+    if sql.len() > MAX_TEXT || is_cut(sql) {
+        return Some(SkipReason::Truncated);
+    }
+    let mut statements = crate::statements(sql, Dialect::Postgres);
+    let first = statements.next()?;
+    if statements.next().is_some() {
+        return Some(SkipReason::MultipleStatements);
+    }
+    let mut words = Lexer::new(first, Dialect::Postgres).filter(|token| token.kind != TokenKind::Open);
+    let verb = words.next().map(|token| token.text(first).to_ascii_lowercase()).unwrap_or_default();
+    let plannable = ["select", "with", "insert", "update", "delete", "merge", "values", "table"];
+    (!plannable.contains(&verb.as_str())).then_some(SkipReason::Utility)
+}
+
+/// Whether brackets or quotes are left open, as in a text that was cut off.
+fn is_cut(sql: &str) -> bool {
+    let mut depth = 0_i64;
+    let mut open_text = false;
+    for token in Lexer::new(sql, Dialect::Postgres) {
+        match token.kind {
+            TokenKind::Open => depth += 1,
+            TokenKind::Close => depth -= 1,
+            TokenKind::Text | TokenKind::Quoted => {
+                let text = token.text(sql);
+                let quote = text.chars().next_back();
+                open_text = text.len() < 2 || !matches!(quote, Some('\'' | '"' | '$'));
+            }
+            _ => {}
+        }
+    }
+    depth > 0 || open_text
+}
+
+fn parameters(sql: &str) -> Vec<(u32, Token)> {
+    Lexer::new(sql, Dialect::Postgres)
+        .filter(|token| token.kind == TokenKind::Parameter)
+        .filter_map(|token| Some((token.text(sql).strip_prefix('$')?.parse().ok()?, token)))
+        .collect()
+}
+
+/// `date $1` becomes `$1::date`, `interval $1 day` becomes `$1::interval`, `extract($1 from` becomes `extract(year from`.
+fn rewrite(sql: &str) -> (String, bool) {
+    let tokens: Vec<Token> = Lexer::new(sql, Dialect::Postgres).collect();
+    let word = |index: usize| tokens.get(index).map(|t| t.text(sql).to_ascii_lowercase()).unwrap_or_default();
+    let is_parameter = |index: usize| tokens.get(index).is_some_and(|t| t.kind == TokenKind::Parameter);
+    let mut text = String::with_capacity(sql.len());
+    let (mut copied, mut index) = (0, 0);
+    while index < tokens.len() {
+        let kind = word(index);
+        let zone = if word(index + 1) == "with" || word(index + 1) == "without" { 3 } else { 0 };
+        let typed = matches!(&*kind, "interval" | "date" | "time" | "timestamp" | "timestamptz" | "timetz");
+        let (replacement, end) = if typed && is_parameter(index + 1 + zone) {
+            let mut end = index + 1 + zone;
+            let value = word(end);
+            let name = sql[tokens[index].start..tokens[end - 1].end].to_owned();
+            while kind == "interval" && is_field(&word(end + 1)) {
+                end += 1;
+            }
+            (format!("{value}::{name}"), end)
+        } else if kind == "extract" && is_parameter(index + 2) && word(index + 3) == "from" {
+            ("extract(year".to_owned(), index + 2)
+        } else {
+            index += 1;
+            continue;
+        };
+        text.push_str(&sql[copied..tokens[index].start]);
+        text.push_str(&replacement);
+        copied = tokens[end].end;
+        index = end + 1;
+    }
+    text.push_str(&sql[copied..]);
+    let rewritten = copied > 0;
+    (if rewritten { renumber(&text) } else { text }, rewritten)
+}
+
+fn is_field(word: &str) -> bool {
+    matches!(word, "year" | "month" | "day" | "hour" | "minute" | "second" | "to")
+}
+
+/// Closes the gaps a dropped parameter leaves, which PREPARE would refuse.
+fn renumber(sql: &str) -> String {
+    let found = parameters(sql);
+    let mut numbers: Vec<u32> = found.iter().map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let mut text = String::with_capacity(sql.len());
+    let mut copied = 0;
+    for (number, token) in found {
+        text.push_str(&sql[copied..token.start]);
+        text.push_str(&format!("${}", numbers.partition_point(|n| *n < number) + 1));
+        copied = token.end;
+    }
+    text + &sql[copied..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_literals_become_casts() {
+        assert_eq!(rewrite("select date $1 - interval $2 day").0, "select $1::date - $2::interval");
+        assert_eq!(rewrite("select timestamp with time zone $1").0, "select $1::timestamp with time zone");
+        assert_eq!(rewrite("select extract($1 from d) + $2").0, "select extract(year from d) + $1");
+        assert_eq!(rewrite("select date, $1 from t"), ("select date, $1 from t".to_owned(), false));
+    }
+
+    #[test]
+    fn what_is_no_single_whole_query_is_refused_by_reason() {
+        for (sql, reason) in [
+            ("vacuum t", SkipReason::Utility),
+            ("call p($1)", SkipReason::Utility),
+            ("copy t from stdin", SkipReason::Utility),
+            ("set a = $1", SkipReason::Utility),
+            ("truncate t", SkipReason::Utility),
+            ("select 1; select 2", SkipReason::MultipleStatements),
+            ("select ';' from t where a in ($1, ", SkipReason::Truncated),
+            ("select 'abc", SkipReason::Truncated),
+            ("<insufficient privilege>", SkipReason::InsufficientPrivilege),
+        ] {
+            assert_eq!(refuse(sql), Some(reason), "{sql}");
+        }
+        for sql in [
+            "select ';' /* ; */ from t;",
+            "(select 1)",
+            "with a as (select 1) select * from a",
+            "merge into t using u on true when matched then do nothing",
+        ] {
+            assert_eq!(refuse(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn an_objection_moves_the_parameters_it_is_about() {
+        let mut repair = Repair::new("select sum(case when a = $1 then $2 else $3 end), $4 + $5 from t");
+        let at = repair.text.find("sum").unwrap();
+        let objection = Objection {
+            code: "42883".into(),
+            message: "function sum(text) does not exist".into(),
+            at: Some(at),
+        };
+        repair.step(&objection).unwrap();
+        assert_eq!(repair.declared().into_iter().collect::<Vec<_>>(), [(2, "int"), (3, "int")]);
+        let at = repair.text.find('+').unwrap();
+        repair.step(&Objection { code: "42725".into(), message: String::new(), at: Some(at) }).unwrap();
+        assert_eq!(repair.type_list(), "(unknown, int, int, int, int)");
+    }
+}

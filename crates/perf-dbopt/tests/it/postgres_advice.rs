@@ -1,0 +1,170 @@
+//! Index advice for PostgreSQL through HypoPG (B2, B3) on a shop.
+#![expect(clippy::unwrap_used, reason = "what tests share may unwrap as tests may")]
+
+use crate::shop;
+use perf_dbopt::advise::{Advice, AdvisorConfig, SkipReason};
+use perf_dbopt::postgres::PostgresAdvisor;
+use perf_dbopt::{Dialect, Workload};
+use perf_testkit::PostgresServer;
+use sqlx::{Connection, PgConnection};
+
+async fn shop() -> (PostgresServer, PgConnection) {
+    let server = PostgresServer::builder()
+        .setting("autovacuum", "off")
+        // Rows committed but not yet flushed are not marked visible to all by VACUUM.
+        .setting("synchronous_commit", "on")
+        .start()
+        .await
+        .unwrap();
+    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+    sqlx::raw_sql("create extension hypopg").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql(shop::SCHEMA).execute(&mut conn).await.unwrap();
+    for statement in shop::ROWS.split(';').filter(|s| !s.trim().is_empty()) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut conn).await.unwrap();
+    }
+    (server, conn)
+}
+
+fn workload() -> Workload {
+    Workload::new(Dialect::Postgres)
+        .with("select id, day, total from orders where customer = $1 order by day desc limit 20", 1000)
+        .with("select day, sum(total), count(*) from orders where day >= $1 and day < $2 group by day", 100)
+        .with("select p.name, sum(i.quantity) from item i join product p on p.id = i.product where i.product = $1 group by p.name", 500)
+        .with("select id from customer where lower(name) = $1", 50)
+        .with("select id, customer from orders where deleted_at is not null and customer = $1", 50)
+        .with("insert into orders (id, customer, status, day) values ($1, $2, $3, $4)", 200)
+}
+
+fn leads_with(advice: &Advice, table: &str, column: &str) -> bool {
+    advice.create.iter().any(|a| a.index.table == table && a.index.columns().next() == Some(column))
+}
+
+#[tokio::test]
+async fn b2_the_planner_chooses_what_is_advised_and_nothing_is_left_behind() {
+    let (server, mut conn) = shop().await;
+    let advice = PostgresAdvisor::default().advise(&mut conn, &workload()).await.unwrap();
+    assert!(advice.skipped.is_empty() && advice.complete, "{advice}");
+    for (table, column) in [("orders", "customer"), ("orders", "day"), ("item", "product")] {
+        assert!(leads_with(&advice, table, column), "{table}.{column}: {advice}");
+    }
+    assert!(advice.create.iter().any(|a| a.ddl.contains("(lower(name))")), "{advice}");
+    assert!(
+        advice.create.iter().any(|a| !a.index.include.is_empty()),
+        "covering indexes are searched: {advice}"
+    );
+    assert!(advice.relative_cost() < 0.2, "{advice}");
+    assert!(advice.planner_calls <= 5000);
+    let left: i64 = sqlx::query_scalar("select count(*) from hypopg()").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(
+        server.sql("select count(*) from pg_indexes where indexname like 'perfidx%'").await.unwrap(),
+        "0"
+    );
+
+    // Built for real, the planner does what it said it would.
+    for index in &advice.create {
+        server.sql(&index.ddl).await.unwrap();
+    }
+    server.sql("vacuum analyze").await.unwrap();
+    let again = PostgresAdvisor::default().advise(&mut conn, &workload()).await.unwrap();
+    assert!(again.cost_before < advice.cost_before * 0.25, "{} {}", again.cost_before, advice.cost_before);
+}
+
+#[tokio::test]
+async fn b3_the_size_model_is_close_to_what_is_built() {
+    let (server, mut conn) = shop().await;
+    let mut errors = Vec::new();
+    let keys = [
+        "orders (customer)",
+        "orders (day)",
+        "orders (status)",
+        "orders (customer, day)",
+        "orders (day, total)",
+        "orders (at)",
+        "orders (id) include (day, total)",
+        "item (product)",
+        "item (shipped)",
+        "item (quantity)",
+        "item (product, quantity)",
+        "item (product) include (quantity, price)",
+        "item (price)",
+        "item (orders)",
+        "item (shipped, received)",
+        "customer (name)",
+        "customer (nation)",
+        "customer (segment)",
+        "customer (balance)",
+        "customer (since)",
+        "product (name)",
+        "product (brand)",
+        "product (kind, size)",
+        "product (price)",
+        "product (added)",
+        "stock (product)",
+        "stock (place)",
+        "stock (amount)",
+        "stock (cost)",
+        "stock (updated)",
+        "stock (amount, place)",
+        "item (line)",
+        "item (discount)",
+        "item (received)",
+        "item (orders, product)",
+        "orders (status, day)",
+        "orders (total)",
+        "item (quantity, discount)",
+        "product (brand, kind)",
+        "customer (nation, segment)",
+        "item (shipped) include (price)",
+    ];
+    let sizes = perf_dbopt::postgres::estimate_sizes(&mut conn, &keys.map(def)).await.unwrap();
+    for (index, (key, estimate)) in keys.iter().zip(sizes).enumerate() {
+        server.sql(&format!("create index i{index} on {key}")).await.unwrap();
+        let real: f64 =
+            server.sql(&format!("select pg_relation_size('i{index}')")).await.unwrap().parse().unwrap();
+        errors.push(((estimate as f64 / real - 1.0).abs(), *key, estimate, real));
+    }
+    errors.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let median = errors[errors.len() / 2].0;
+    let worst = errors.last().unwrap();
+    assert!(errors.len() >= 40 && median <= 0.05, "median {median}: {errors:?}");
+    assert!(worst.0 <= 0.25, "{worst:?}");
+}
+
+fn def(text: &str) -> perf_dbopt::advise::IndexDef {
+    let (table, rest) = text.split_once(" (").unwrap();
+    let (keys, include) = rest.split_once(") include (").unwrap_or((rest, ""));
+    let list = |s: &str| {
+        s.trim_end_matches(')').split(", ").filter(|c| !c.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    perf_dbopt::advise::IndexDef::on(table, list(keys)).including(list(include))
+}
+
+#[tokio::test]
+async fn budgets_in_bytes_hold_with_real_sizes() {
+    let (_server, mut conn) = shop().await;
+    let mut config = AdvisorConfig::default();
+    config.max_bytes = Some(2_000_000);
+    let advice = PostgresAdvisor::new(config).unwrap().advise(&mut conn, &workload()).await.unwrap();
+    assert!(advice.bytes <= 2_000_000 && !advice.create.is_empty(), "{advice}");
+}
+
+#[tokio::test]
+async fn b2_without_hypopg_the_error_names_the_fix() {
+    let server = PostgresServer::start().await.unwrap();
+    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+    let error = PostgresAdvisor::default().advise(&mut conn, &workload()).await.unwrap_err();
+    assert!(error.to_string().contains("CREATE EXTENSION hypopg"), "{error}");
+}
+
+#[tokio::test]
+async fn b1_4_foreign_and_system_tables_are_skipped() {
+    let (server, mut conn) = shop().await;
+    server.sql("create extension postgres_fdw; create server s foreign data wrapper postgres_fdw; create foreign table far (a int) server s").await.unwrap();
+    let workload = Workload::new(Dialect::Postgres)
+        .with("select * from far where a = $1", 1)
+        .with("select * from pg_class where relname = $1", 1);
+    let advice = PostgresAdvisor::default().advise(&mut conn, &workload).await.unwrap();
+    let reasons: Vec<_> = advice.skipped.iter().map(|s| s.reason.clone()).collect();
+    assert_eq!(reasons, [SkipReason::ForeignTable("far".to_owned()), SkipReason::SystemRelation]);
+}

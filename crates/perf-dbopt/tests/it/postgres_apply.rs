@@ -1,0 +1,365 @@
+//! Creating indexes on a live PostgreSQL, verifying and taking them back (B5), with the statistics it keeps (B6).
+#![expect(clippy::unwrap_used, reason = "what tests share may unwrap as tests may")]
+
+use crate::shop;
+use perf_dbopt::advise::{Advice, AdvisorConfig};
+use perf_dbopt::postgres::{
+    ApplyPolicy, Capability, IndexApplier, IndexOutcome, JsonLines, PostgresAdvisor, Refusal,
+    StatementsSnapshot, Verdict, VerifyPolicy, judge,
+};
+use perf_dbopt::{Apply, Dialect, Workload};
+use perf_testkit::PostgresServer;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::time::Duration;
+
+const HISTORY: &str = "select id, day, total from orders where customer = $1";
+
+async fn run(conn: &mut PgConnection, sql: &str) {
+    for statement in perf_dbopt::statements(sql, Dialect::Postgres) {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *conn).await.unwrap();
+    }
+}
+
+async fn shop() -> (PostgresServer, PgConnection) {
+    let server = PostgresServer::builder()
+        .preload("pg_stat_statements")
+        .setting("autovacuum", "off")
+        .setting("synchronous_commit", "on")
+        .start()
+        .await
+        .unwrap();
+    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+    run(&mut conn, "create extension hypopg; create extension pg_stat_statements").await;
+    run(&mut conn, shop::SCHEMA).await;
+    run(&mut conn, shop::ROWS).await;
+    (server, conn)
+}
+
+async fn advice(conn: &mut PgConnection, sql: &str) -> Advice {
+    let mut config = AdvisorConfig::default();
+    config.covering = false;
+    let workload = Workload::new(Dialect::Postgres).with(sql, 100);
+    let advice = PostgresAdvisor::new(config).unwrap().advise(conn, &workload).await.unwrap();
+    assert_eq!(advice.create.len(), 1, "{advice}");
+    advice
+}
+
+fn policy() -> ApplyPolicy {
+    let mut policy = ApplyPolicy::default();
+    policy.lock_timeout = Duration::from_millis(100);
+    policy.attempts = 2;
+    policy
+}
+
+fn applier() -> IndexApplier {
+    IndexApplier::new(policy()).unwrap()
+}
+
+fn yes() -> Apply {
+    Apply::confirmed_by("test")
+}
+
+async fn indexes(server: &PostgresServer) -> String {
+    server
+        .sql("select c.relname, i.indisvalid, obj_description(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname like 'perfidx%' order by 1")
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn b5_dry_run_create_present_revert() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let name = advice.create[0].name.clone();
+    let dry = applier().dry_run(&mut conn, &advice).await.unwrap();
+    assert!(
+        matches!(&dry.outcomes[0], IndexOutcome::DryRun { statement } if statement.starts_with("CREATE INDEX CONCURRENTLY perfidx_"))
+    );
+    assert_eq!(indexes(&server).await, "");
+    let directory = std::env::temp_dir().join(format!("perf-dbopt-audit-{}", std::process::id()));
+    let audited = applier().audit(JsonLines::new(&directory));
+    let applied = audited.apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(applied.created().collect::<Vec<_>>(), [name.as_str()]);
+    assert_eq!(indexes(&server).await, format!("{name}|t|perfkit: created for test"));
+    let again = audited.apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(again.outcomes, [IndexOutcome::Present { name: name.clone() }]);
+    assert_eq!(audited.revert(&mut conn, &applied, &yes()).await.unwrap(), [name]);
+    assert_eq!(indexes(&server).await, "");
+    // B5.7: every statement stands in the trail twice, before and after.
+    let trail = std::fs::read_to_string(&directory).unwrap();
+    std::fs::remove_file(&directory).unwrap();
+    for what in ["CREATE INDEX CONCURRENTLY", "COMMENT ON INDEX", "DROP INDEX CONCURRENTLY"] {
+        assert_eq!(trail.matches(what).count(), 2, "{what}: {trail}");
+    }
+}
+
+#[tokio::test]
+async fn b5_7_nothing_is_changed_when_the_trail_cannot_be_written() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let blind = applier().audit(JsonLines::new("/nowhere/audit.jsonl"));
+    let error = blind.apply(&mut conn, &advice, &yes()).await.unwrap_err();
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
+    assert_eq!(indexes(&server).await, "");
+}
+
+#[tokio::test]
+async fn b5_1_and_b5_2_each_precondition_is_a_refusal_of_its_own() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let refusal = async |conn: &mut PgConnection, policy: ApplyPolicy| {
+        let applied = IndexApplier::new(policy).unwrap().apply(conn, &advice, &yes()).await.unwrap();
+        match applied.outcomes.into_iter().next().unwrap() {
+            IndexOutcome::Refused { refusal, .. } => refusal,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut denied = policy();
+    denied.deny = vec!["public.orders".to_owned()];
+    assert_eq!(refusal(&mut conn, denied).await, Refusal::Denied);
+    let mut few = policy();
+    few.max_per_table = 1;
+    assert_eq!(refusal(&mut conn, few).await, Refusal::TooManyIndexes { there: 1 });
+
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    run(&mut other, "begin; select 1").await;
+    let mut young = policy();
+    young.max_transaction_age = Duration::ZERO;
+    assert!(matches!(refusal(&mut conn, young).await, Refusal::OldTransaction { .. }));
+    run(&mut other, "rollback").await;
+
+    let oid: i32 =
+        sqlx::query_scalar("select 'orders'::regclass::oid::int4").fetch_one(&mut other).await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut other).await.unwrap();
+    sqlx::query("select pg_advisory_lock(1885696614, $1)").bind(oid).execute(&mut other).await.unwrap();
+    assert_eq!(refusal(&mut conn, policy()).await, Refusal::Busy { holder: Some(pid) });
+    drop(other);
+
+    run(&mut conn, "create role guest; set role guest").await;
+    assert_eq!(refusal(&mut conn, policy()).await, Refusal::NotOwner);
+    run(&mut conn, "reset role; alter table orders rename to former").await;
+    assert_eq!(refusal(&mut conn, policy()).await, Refusal::MissingTable);
+    assert_eq!(indexes(&server).await, "");
+}
+
+#[tokio::test]
+async fn b5_4_a_lock_held_by_someone_leaves_nothing_behind() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    run(&mut other, "begin; lock table orders in share row exclusive mode").await;
+    let blocked = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert!(
+        matches!(&blocked.outcomes[0], IndexOutcome::Failed { error, .. } if error.contains("lock timeout")),
+        "{blocked:?}"
+    );
+    assert_eq!(indexes(&server).await, "");
+    run(&mut other, "rollback").await;
+
+    // Blocked later, waiting for an old snapshot, PostgreSQL itself leaves an invalid index.
+    run(&mut other, "begin isolation level repeatable read; select count(*) from customer").await;
+    let waiting = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert!(
+        matches!(&waiting.outcomes[0], IndexOutcome::Failed { .. } | IndexOutcome::NeedsCleanup { .. }),
+        "{waiting:?}"
+    );
+    run(&mut other, "rollback").await;
+    applier().repair(&mut conn, &yes()).await.unwrap();
+    assert_eq!(indexes(&server).await, "");
+    let free = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(free.created().count(), 1);
+}
+
+#[tokio::test]
+async fn b5_4_an_invalid_index_of_ours_is_not_taken_for_success() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let name = &advice.create[0].name;
+    run(&mut conn, &format!("create index {name} on orders (customer); update pg_index set indisvalid = false where indexrelid = '{name}'::regclass")).await;
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(applied.created().count(), 1);
+    assert!(indexes(&server).await.contains("|t|"));
+}
+
+#[tokio::test]
+async fn b5_5_a_partitioned_table_is_indexed_leaf_by_leaf_and_resumed() {
+    let (server, mut conn) = shop().await;
+    run(&mut conn, "create table event (id int, account int, day date) partition by range (day)").await;
+    for year in 2020..2024 {
+        run(&mut conn, &format!("create table event_{year} partition of event for values from ('{year}-01-01') to ('{}-01-01')", year + 1)).await;
+    }
+    run(&mut conn, "insert into event select i, i % 5000, date '2020-01-01' + i % 1400 from generate_series(1, 40000) i; analyze event").await;
+    let advice = advice(&mut conn, "select * from event where account = $1").await;
+    let index = &advice.create[0];
+    // An earlier run was killed after the first leaf.
+    let mut leaf = index.index.clone();
+    leaf.schema = Some("public".to_owned());
+    leaf.table = "event_2020".to_owned();
+    run(&mut conn, &leaf.create(Dialect::Postgres, &leaf.name())).await;
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(applied.created().count(), 1, "{applied:?}");
+    let valid = server.sql("select count(*) from pg_index i join pg_class c on c.oid = indexrelid where relname like 'perfidx%' and indisvalid").await.unwrap();
+    assert_eq!(valid, "5");
+    assert_eq!(applier().revert(&mut conn, &applied, &yes()).await.unwrap().len(), 1);
+    assert_eq!(indexes(&server).await, "");
+}
+
+/// The process that is killed: it applies the advice for the statement in its environment. As a plain test it does nothing.
+#[tokio::test]
+async fn child_process_of_the_kill_journey() {
+    let Ok(url) = std::env::var("PERF_DBOPT_CHILD_URL") else { return };
+    let mut conn = PgConnection::connect(&url).await.unwrap();
+    let advice = advice(&mut conn, HISTORY).await;
+    let mut patient = policy();
+    patient.lock_timeout = Duration::from_secs(2);
+    patient.attempts = 1;
+    IndexApplier::new(patient).unwrap().apply(&mut conn, &advice, &yes()).await.unwrap();
+}
+
+async fn wait_for(server: &PostgresServer, sql: &str, wanted: &str) {
+    for _ in 0..1000 {
+        if server.sql(sql).await.unwrap() == wanted {
+            return;
+        }
+    }
+    assert_eq!(server.sql(sql).await.unwrap(), wanted, "{sql}");
+}
+
+#[tokio::test]
+async fn b5_7_killed_at_any_step_the_next_run_completes_or_cleans() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let waiting_lock = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'CREATE INDEX CONC%'";
+    let invalid = "select count(*) from pg_index i join pg_class c on c.oid = indexrelid where relname like 'perfidx%' and not indisvalid";
+    let blockers = [
+        // Before anything exists, and while an old snapshot keeps the half-built index invalid.
+        ("begin; lock table orders in share row exclusive mode", waiting_lock),
+        ("begin isolation level repeatable read; select count(*) from customer", invalid),
+    ];
+    for (blocker, step) in blockers {
+        let mut other = PgConnection::connect(&server.url()).await.unwrap();
+        run(&mut other, blocker).await;
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["postgres_apply::child_process_of_the_kill_journey", "--exact"])
+            .env("PERF_DBOPT_CHILD_URL", server.url())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for(&server, step, "1").await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(other);
+        // The server ends the orphaned build by itself: it completes, or runs into its lock timeout.
+        wait_for(&server, "select count(*) from pg_stat_activity where query like 'CREATE INDEX CONC%' and state = 'active' and pid <> pg_backend_pid()", "0").await;
+        applier().repair(&mut conn, &yes()).await.unwrap();
+        let left = indexes(&server).await;
+        assert!(left.is_empty() || left.ends_with("|t|perfkit: found by test"), "{left}");
+        let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+        assert!(
+            matches!(&applied.outcomes[0], IndexOutcome::Created { .. } | IndexOutcome::Present { .. }),
+            "{applied:?}"
+        );
+        assert_eq!(server.sql(invalid).await.unwrap(), "0");
+        run(&mut conn, &format!("drop index {}", advice.create[0].name)).await;
+    }
+    // After the build, before the comment: adopted.
+    run(&mut conn, &advice.create[0].ddl).await;
+    let repaired = applier().repair(&mut conn, &yes()).await.unwrap();
+    assert_eq!(repaired.adopted, [advice.create[0].name.clone()]);
+    // Of other origin: never touched.
+    run(
+        &mut conn,
+        "create index perfidx_0000abcd on orders (total); comment on index perfidx_0000abcd is 'mine'",
+    )
+    .await;
+    run(&mut conn, "update pg_index set indisvalid = false where indexrelid = 'perfidx_0000abcd'::regclass")
+        .await;
+    assert_eq!(applier().repair(&mut conn, &yes()).await.unwrap(), perf_dbopt::postgres::Repaired::default());
+}
+
+async fn measure(
+    conn: &mut PgConnection,
+    calls: usize,
+    customer: i32,
+) -> perf_dbopt::postgres::StatementsDelta {
+    let before = StatementsSnapshot::take(conn).await.unwrap();
+    for _ in 0..calls {
+        let sql = format!("select sum(total) from orders where customer = {customer} and status = 'done'");
+        run(conn, &sql).await;
+    }
+    StatementsSnapshot::take(conn).await.unwrap().since(&before)
+}
+
+#[tokio::test]
+async fn b5_8_an_improvement_is_kept_and_a_planted_regression_is_taken_back() {
+    let (server, mut conn) = shop().await;
+    let before = measure(&mut conn, 40, 17).await;
+    let advice = advice(&mut conn, "select sum(total) from orders where customer = $1 and status = $2").await;
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    let after = measure(&mut conn, 40, 17).await;
+    let scans: u64 = server
+        .sql(&format!(
+            "select coalesce(sum(idx_scan), 0) from pg_stat_user_indexes where indexrelname = '{}'",
+            advice.create[0].name
+        ))
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    let verdict = judge(&before.baselines(), &after.baselines(), scans.max(1), VerifyPolicy::default());
+    assert!(matches!(&verdict, Verdict::Improved(changes) if changes[0].ratio < 0.3), "{verdict:?}");
+
+    // Now nearly all rows belong to one customer, but the planner does not know it yet and keeps the index.
+    run(&mut conn, "update orders set customer = 17; set enable_seqscan = off; set enable_bitmapscan = off")
+        .await;
+    let skewed = measure(&mut conn, 40, 17).await;
+    let verdict = judge(&before.baselines(), &skewed.baselines(), 40, VerifyPolicy::default());
+    assert!(matches!(verdict, Verdict::Regressed(_)), "{verdict:?}");
+    assert!(verdict.calls_for_revert());
+    assert_eq!(applier().revert(&mut conn, &applied, &yes()).await.unwrap().len(), 1);
+    assert_eq!(indexes(&server).await, "");
+}
+
+#[tokio::test]
+async fn b6_snapshots_are_compared_and_a_reset_reads_as_a_restart() {
+    let (server, mut conn) = shop().await;
+    let delta = measure(&mut conn, 7, 3).await;
+    let statement = delta.statements.values().find(|s| s.query.contains("sum(total)")).unwrap();
+    assert_eq!((statement.measured.calls, statement.rows, delta.restarted), (7, 7, false));
+    assert!(statement.measured.blocks > 100.0 && statement.measured.mean_ms > 0.0);
+    let earlier = StatementsSnapshot::take(&mut conn).await.unwrap();
+    server.sql("select pg_stat_statements_reset()").await.unwrap();
+    run(&mut conn, "select sum(total) from orders where customer = 5 and status = 'x'").await;
+    let delta = StatementsSnapshot::take(&mut conn).await.unwrap().since(&earlier);
+    let statement = delta.statements.values().find(|s| s.query.contains("sum(total)")).unwrap();
+    assert_eq!((statement.measured.calls, delta.restarted), (1, true));
+    // Lists of different length are one statement to us, and several to PostgreSQL before version 18.
+    let earlier = StatementsSnapshot::take(&mut conn).await.unwrap();
+    run(&mut conn, "select 1 from orders where id in (1, 2); select 1 from orders where id in (1, 2, 3)")
+        .await;
+    let delta = StatementsSnapshot::take(&mut conn).await.unwrap().since(&earlier);
+    assert!(delta.statements.values().any(|s| s.measured.calls == 2), "{delta:?}");
+    assert!(delta.workload().queries.len() >= 2);
+}
+
+#[tokio::test]
+async fn b6_each_missing_capability_names_its_fix() {
+    let bare = PostgresServer::start().await.unwrap();
+    let mut conn = PgConnection::connect(&bare.url()).await.unwrap();
+    let missing = Capability::missing(&mut conn).await.unwrap();
+    assert_eq!(missing, [Capability::StatementsMissing, Capability::IoTimingOff, Capability::HypoPgMissing]);
+    run(
+        &mut conn,
+        "create extension pg_stat_statements; create role nobody; grant all on schema public to nobody",
+    )
+    .await;
+    assert!(Capability::missing(&mut conn).await.unwrap().contains(&Capability::StatementsNotPreloaded));
+    let (server, mut conn) = shop().await;
+    run(&mut conn, "create role nobody; set pg_stat_statements.track = 'none'; set compute_query_id = off; set role nobody").await;
+    let missing = Capability::missing(&mut conn).await.unwrap();
+    for lacks in [Capability::TextsHidden, Capability::TrackNone, Capability::QueryIdOff] {
+        assert!(missing.contains(&lacks) && !lacks.fix().is_empty(), "{missing:?}");
+    }
+    assert!(StatementsSnapshot::take(&mut conn).await.unwrap().hidden > 0);
+    drop(server);
+}
