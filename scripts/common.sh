@@ -8,6 +8,12 @@ build=${CARGO_TARGET_DIR:-$root/target}
 # Logs are read by people and by these scripts: no colours.
 export CARGO_TARGET_DIR=$build CARGO_TERM_COLOR=never TERM=dumb
 
+# Makes the build folder as cargo does, which leaves a folder without the tag that keeps it out of backups.
+make_build_folder() {
+    mkdir -p "$build"
+    [[ -e $build/CACHEDIR.TAG ]] || echo 'Signature: 8a477f597d28d172789f06886806bc55' >"$build/CACHEDIR.TAG"
+}
+
 die() {
     echo "error: $*" >&2
     exit 1

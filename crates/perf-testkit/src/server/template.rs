@@ -48,8 +48,19 @@ fn open_store(key: &str) -> Option<(PathBuf, File)> {
 /// The folder for templates in cargo's build directory, which is where the test program itself is.
 fn store() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    let build = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file())?;
-    Some(build.join("tmp").join("perf-testkit"))
+    Some(build_directory(&program)?.join("tmp").join("perf-testkit"))
+}
+
+/// The build directory has a tag, unless somebody made it before cargo did. Then its place is known from the folder of the
+/// program: `<build directory>/<profile>/deps`, or `examples` in place of `deps`.
+fn build_directory(program: &Path) -> Option<&Path> {
+    let tagged = program.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
+    let folder = program.parent()?;
+    let by_place = || {
+        let known = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");
+        if known { folder.parent()?.parent() } else { None }
+    };
+    tagged.or_else(by_place)
 }
 
 #[cfg(test)]
@@ -72,6 +83,17 @@ mod tests {
         let store = store().expect("tests run from a build directory");
         fs::remove_dir_all(store.join(&key)).unwrap();
         fs::remove_file(store.join(format!("{key}.lock"))).unwrap();
+    }
+
+    #[test]
+    fn the_build_directory_is_known_by_its_tag_or_by_the_place_of_the_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("debug/deps/it-1");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        assert_eq!(build_directory(&program), Some(directory.path()));
+        assert_eq!(build_directory(&directory.path().join("elsewhere/it-1")), None);
+        fs::write(directory.path().join("CACHEDIR.TAG"), "").unwrap();
+        assert_eq!(build_directory(&directory.path().join("any/where/it-1")), Some(directory.path()));
     }
 
     #[test]
