@@ -89,29 +89,44 @@ fn refused(path: &Path, source: std::io::Error) -> Error {
 /// [`Error::File`] when it could not.
 pub fn check_writable(path: impl AsRef<Path>) -> Result<(), Error> {
     let path = path.as_ref();
-    let probe = beside(path);
-    let written = if path.is_dir() {
-        Err(std::io::ErrorKind::IsADirectory.into())
+    let written = if is_special(path) {
+        std::fs::OpenOptions::new().write(true).open(path).map(drop)
     } else {
+        let probe = beside(&resolved(path));
         std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe))
     };
     written.map_err(|source| refused(path, source))
 }
 
-/// Writes beside the file and renames, so that no reader ever sees half of it.
+/// Writes beside the file and renames, so that no reader ever sees half of it. Devices and pipes are written to as they are:
+/// a rename would put a file in their place.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let draft = beside(path);
+    if is_special(path) {
+        return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let path = resolved(path);
+    let draft = beside(&path);
     let written = (|| {
         let mut file = std::fs::File::create_new(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&draft, path)
+        std::fs::rename(&draft, &path)
     })();
     if written.is_err() {
         // The error that matters is the first; the draft may not even exist.
         let _ = std::fs::remove_file(&draft);
     }
     written
+}
+
+/// Whether something is there that is no plain file.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+/// Where a link leads, so that the link stays and its file is replaced.
+fn resolved(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -168,6 +183,30 @@ mod tests {
             }
         }
         assert!(matches!(RunReport::read(folder.path().join("none")), Err(Error::File { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_stay_devices_and_links_stay_links() {
+        use std::os::unix::fs::FileTypeExt;
+        let report = report(3, 0);
+        check_writable("/dev/null").unwrap();
+        report.write(Format::Json, "/dev/null").unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "before").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        report.write(Format::Json, &link).unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(RunReport::read(&file).unwrap() == report);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_and_not_a_short_file() {
+        let error = report(3, 0).write(Format::Html, "/dev/full").unwrap_err();
+        assert!(error.to_string().contains("/dev/full"), "{error}");
     }
 
     #[test]

@@ -170,3 +170,32 @@ async fn an_interrupted_run_still_writes_its_report() {
         std::fs::remove_file(&json).unwrap();
     }
 }
+
+// The generator's own limits taint a run instead of being charged to the target.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn running_out_of_files_makes_the_run_invalid() {
+    let server = Server::start(|_| Act::ok("x")).await;
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    let limited = "ulimit -n 24; exec \"$0\" http \"$1\" --users 60 --for 500ms --quiet";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_perf-load"), &url])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await.unwrap().unwrap();
+    assert_eq!(code(&output), 3, "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stdout).contains("generator_fd"), "{}", text(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_does_not_fail_the_run() {
+    let server = Server::start(|_| Act::ok("x")).await;
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    let mut child = command(&["http", &url, "--rate", "50", "--for", "200ms", "--quiet"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
