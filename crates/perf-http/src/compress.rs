@@ -1,7 +1,7 @@
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use std::pin::Pin;
@@ -93,6 +93,16 @@ impl Predicate for CompressionRules {
     }
 }
 
+/// A strong tag names bytes, and these are others now: it becomes a weak one.
+fn weaken(headers: &mut HeaderMap) {
+    let strong =
+        headers.get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).and_then(|tag| tag.to_str().ok());
+    let weak = strong.and_then(|tag| HeaderValue::try_from(format!("W/{tag}")).ok());
+    if let Some(weak) = weak.filter(|_| headers.contains_key(CONTENT_ENCODING)) {
+        headers.insert(ETAG, weak);
+    }
+}
+
 fn forbids_transformation(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-transform"))
@@ -170,7 +180,8 @@ where
     type Output = Result<Response<Body>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().inner.poll(context))?;
+        let mut response = ready!(self.project().inner.poll(context))?;
+        weaken(response.headers_mut());
         Poll::Ready(Ok(response.map(Body::new)))
     }
 }

@@ -41,6 +41,7 @@
 //! | [`RateLimit`] | GCRA by client, in bounded memory, with the `RateLimit` fields |
 //! | [`DeadlineLayer`], [`BodyLimitLayer`], [`CatchPanicLayer`] | what bounds a request |
 //! | [`RequestIdLayer`], [`ServerTimingLayer`] | what identifies and times it for others |
+//! | [`ConditionalLayer`], [`Preconditions`] | entity tags, 304 and 412 |
 //! | `CompressLayer` | gzip, brotli and zstd, where they help (feature `compression`) |
 //! | [`Refusal`], [`Problem`] | a refusal and an error as RFC 9457 problem details |
 //! | [`TrustedProxies`] | whose word about the client's address is believed |
@@ -68,6 +69,7 @@ mod body_limit;
 mod catch_panic;
 #[cfg(feature = "compression")]
 mod compress;
+mod conditional;
 mod deadline;
 pub mod manage;
 pub mod measure;
@@ -87,6 +89,9 @@ pub use catch_panic::{CatchPanic, CatchPanicFuture, CatchPanicLayer};
 #[cfg(feature = "compression")]
 pub use compress::{
     Compress, CompressFuture, CompressLayer, CompressionRules, DEFAULT_COMPRESSION_MIN_BYTES, NeverCompress,
+};
+pub use conditional::{
+    Conditional, ConditionalFuture, ConditionalLayer, DEFAULT_ETAG_LIMIT, ETag, Preconditions, Verdict,
 };
 pub use deadline::{DEFAULT_REQUEST_TIMEOUT, DeadlineLayer, REQUEST_TIMEOUT, Timed, TimedFuture};
 pub use manage::{

@@ -1,8 +1,9 @@
 use crate::measure::{HttpMetrics, Measure, MeasureLayer};
 use crate::rate::{Key, RateLimit, RateLimitConfig, RateLimitLayer, RateLimited};
 use crate::{
-    BodyLimitLayer, BodyLimited, CatchPanic, CatchPanicLayer, DEFAULT_BODY_LIMIT, DEFAULT_REQUEST_TIMEOUT,
-    DeadlineLayer, Identify, RequestIdLayer, ServerTimed, ServerTimingLayer, Timed, TrustedProxies,
+    BodyLimitLayer, BodyLimited, CatchPanic, CatchPanicLayer, Conditional, ConditionalLayer,
+    DEFAULT_BODY_LIMIT, DEFAULT_REQUEST_TIMEOUT, DeadlineLayer, Identify, RequestIdLayer, ServerTimed,
+    ServerTimingLayer, Timed, TrustedProxies,
 };
 #[cfg(feature = "compression")]
 use crate::{Compress, CompressLayer};
@@ -17,6 +18,7 @@ use tower_layer::Layer;
 /// | `timeout` | 30 s | see [`DEFAULT_REQUEST_TIMEOUT`]; `none` is said by leaving it out in code |
 /// | `body_limit` | 2 MiB | see [`DEFAULT_BODY_LIMIT`] |
 /// | `server_timing` | `true` | whoever tunes a page needs it first |
+/// | `etag` | `true` | an answer the client has already is not sent again |
 /// | `compression` | `true` | with feature `compression`; ignored without |
 /// | `trusted_proxies` | none | whose `X-Request-Id` and `traceparent` are believed |
 /// | `rate_limit` | none | only the host knows what its clients need |
@@ -35,6 +37,8 @@ pub struct StandardConfig {
     pub body_limit: usize,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
+    /// Whether answers of known length carry an entity tag, and are answered 304 to who has them.
+    pub etag: bool,
     /// Whether answers are compressed.
     pub compression: bool,
     /// Addresses and blocks of the proxies in front of the service.
@@ -49,6 +53,7 @@ impl Default for StandardConfig {
             timeout: DEFAULT_REQUEST_TIMEOUT,
             body_limit: DEFAULT_BODY_LIMIT,
             server_timing: true,
+            etag: true,
             compression: true,
             trusted_proxies: Vec::new(),
             rate_limit: None,
@@ -82,7 +87,8 @@ impl StandardConfig {
 /// 5. **rate limit**: before any work is done for the request;
 /// 6. **deadline**: time waited below counts;
 /// 7. **body limit**;
-/// 8. **compression**: innermost, so that the sizes counted are those on the wire.
+/// 8. **compression**: so that the sizes counted are those on the wire;
+/// 9. **entity tags**: innermost, of the bytes as the handler made them.
 ///
 /// Add it with `Router::layer`, after the routes.
 ///
@@ -105,6 +111,7 @@ pub struct Standard {
     rate: RateLimitLayer,
     deadline: DeadlineLayer,
     body: BodyLimitLayer,
+    conditional: ConditionalLayer,
     #[cfg(feature = "compression")]
     compress: CompressLayer,
 }
@@ -135,9 +142,9 @@ impl Standard {
 }
 
 #[cfg(feature = "compression")]
-type Innermost<S> = Compress<S>;
+type Innermost<S> = Compress<Conditional<S>>;
 #[cfg(not(feature = "compression"))]
-type Innermost<S> = S;
+type Innermost<S> = Conditional<S>;
 
 /// The service made by [`Standard`].
 pub type StandardService<S> =
@@ -147,6 +154,7 @@ impl<S> Layer<S> for Standard {
     type Service = StandardService<S>;
 
     fn layer(&self, inner: S) -> StandardService<S> {
+        let inner = self.conditional.layer(inner);
         #[cfg(feature = "compression")]
         let inner = self.compress.layer(inner);
         let inner = self.deadline.layer(self.body.layer(inner));
@@ -197,6 +205,12 @@ impl StandardBuilder {
         self
     }
 
+    /// Whether answers of known length carry an entity tag; they do unless said otherwise.
+    pub const fn etag(mut self, enabled: bool) -> Self {
+        self.config.etag = enabled;
+        self
+    }
+
     /// Whether answers are compressed; they are, with feature `compression`, unless said otherwise.
     pub const fn compression(mut self, enabled: bool) -> Self {
         self.config.compression = enabled;
@@ -244,6 +258,7 @@ impl StandardBuilder {
             rate: limit.as_ref().map_or(RateLimitLayer::disabled(), RateLimit::layer),
             deadline: DeadlineLayer::new(config.timeout)?,
             body: BodyLimitLayer::new(config.body_limit),
+            conditional: if config.etag { ConditionalLayer::new() } else { ConditionalLayer::disabled() },
             #[cfg(feature = "compression")]
             compress: if config.compression { CompressLayer::new() } else { CompressLayer::disabled() },
             metrics,

@@ -8,6 +8,7 @@
 )]
 
 mod browser;
+mod conditional;
 #[cfg(feature = "serde")]
 mod config;
 mod layers;
