@@ -198,7 +198,7 @@ fn errors(report: &RunReport) -> String {
         })
         .collect();
     format!(
-        "<section><h2>Errors</h2>{outages}<table><thead><tr><th>kind</th><th>count</th><th>first</th><th>last</th><th>the first one</th></tr></thead><tbody>{rows}</tbody></table></section>\n"
+        "<section><h2>Errors</h2>{outages}<table><thead><tr><th>kind</th><th>count</th><th>first</th><th>last</th><th class=\"text\">the first one</th></tr></thead><tbody>{rows}</tbody></table></section>\n"
     )
 }
 

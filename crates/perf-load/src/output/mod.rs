@@ -33,7 +33,7 @@ impl RunReport {
     /// [`Error::Text`] when the data cannot be put in the format, which no report of a run causes.
     pub fn render(&self, format: Format) -> Result<String, Error> {
         match format {
-            Format::Json => serde_json::to_string_pretty(self)
+            Format::Json => serde_json::to_string(self)
                 .map_err(|error| Error::Text { what: "the report", detail: error.to_string() }),
             Format::Html => Ok(html::page(self)),
             Format::Hgrm => Ok(hdr::percentiles(self)),
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_not_a_report_of_this_format_is_refused() {
         let json = report(3, 0).render(Format::Json).unwrap();
-        for text in ["", "{}", &json.replace("\"format\": 1", "\"format\": 2")] {
+        for text in ["", "{}", &json.replace("\"format\":1", "\"format\":2")] {
             assert!(matches!(RunReport::from_json(text), Err(Error::Text { .. })));
         }
     }

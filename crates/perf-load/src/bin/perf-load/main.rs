@@ -3,6 +3,7 @@
 mod args;
 mod drive;
 mod exit;
+mod limits;
 mod template;
 
 use args::{Args, Command};
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    limits::raise_open_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start a runtime: {error}"), Exit::Failed),
