@@ -1,0 +1,116 @@
+use perf_core::{InvalidConfig, Secret, duration};
+use perf_dbopt::ObserverConfig;
+use perf_pool::PoolConfig;
+use perf_resilience::{BulkheadConfig, PipelineConfig};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// A database: where it is, and how it is used.
+///
+/// ```
+/// let config = perfkit::Config::from_toml(r#"
+///     [databases.orders]
+///     url = "sqlite::memory:"
+///     pool = { max = 4 }
+///     queries = { slow = "20ms" }
+///     resilience = { preset = "database" }
+/// "#)?;
+/// assert_eq!(config.databases["orders"].pool.max, 4);
+/// # Ok::<(), perfkit::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DatabaseConfig {
+    /// `sqlite:…`, `postgres://…` or `mysql://…`, as sqlx reads it. Never printed: it may hold a password.
+    pub url: Secret<String>,
+    /// The pool of connections.
+    #[serde(default)]
+    pub pool: PoolConfig,
+    /// What is recorded of its queries.
+    #[serde(default)]
+    pub queries: ObserverConfig,
+    /// What stands between callers and the database.
+    #[serde(default)]
+    pub resilience: ResilienceConfig,
+    /// How often the database is asked how it is. Default [`DatabaseConfig::HEALTH_INTERVAL`].
+    #[serde(default = "health_interval", with = "perf_core::duration")]
+    pub health_interval: Duration,
+}
+
+const fn health_interval() -> Duration {
+    DatabaseConfig::HEALTH_INTERVAL
+}
+
+impl DatabaseConfig {
+    /// Often enough that an outage shows within a quarter of a minute.
+    pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+
+    /// A database at `url`, everything else as it comes.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: Secret::new(url.into()),
+            pool: PoolConfig::default(),
+            queries: ObserverConfig::default(),
+            resilience: ResilienceConfig::default(),
+            health_interval: Self::HEALTH_INTERVAL,
+        }
+    }
+
+    /// Checks every section.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] naming the first field out of its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        self.pool.validate().map_err(|error| error.within("pool"))?;
+        self.queries.validate().map_err(|error| error.within("queries"))?;
+        if let Some(bulkhead) = &self.resilience.bulkhead {
+            bulkhead.validate().map_err(|error| error.within("bulkhead").within("resilience"))?;
+        }
+        if let Some(pipeline) = &self.resilience.pipeline {
+            pipeline.validate().map_err(|error| error.within("pipeline").within("resilience"))?;
+        }
+        if self.health_interval < Duration::from_millis(10) {
+            let value = duration::format(self.health_interval);
+            return Err(InvalidConfig::new("health_interval", value, "10ms or more"));
+        }
+        Ok(())
+    }
+}
+
+/// What stands between callers and a dependency: a preset, perhaps with another bound on concurrency, or a pipeline written
+/// out, which then wins.
+///
+/// ```
+/// let config = perfkit::Config::from_toml(r#"
+///     [databases.orders]
+///     url = "sqlite::memory:"
+///     resilience = { preset = "database", bulkhead = { limit = 16, queue = 500, max_wait = "2s" } }
+/// "#)?;
+/// assert_eq!(config.databases["orders"].resilience.bulkhead.map(|bulkhead| bulkhead.limit), Some(16));
+/// # Ok::<(), perfkit::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ResilienceConfig {
+    /// The preset. Default [`ResiliencePreset::Database`].
+    pub preset: ResiliencePreset,
+    /// How many calls may run and wait, instead of what the preset says.
+    pub bulkhead: Option<BulkheadConfig>,
+    /// Every stage by itself.
+    pub pipeline: Option<PipelineConfig>,
+}
+
+/// Pipelines for the usual dependencies; perf-resilience gives the reasons for their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResiliencePreset {
+    /// For a database.
+    #[default]
+    Database,
+    /// For an HTTP service.
+    HttpClient,
+    /// For a remote cache.
+    Cache,
+}

@@ -1,0 +1,208 @@
+//! One configuration for everything: a TOML file, and the environment on top of it.
+
+mod cache;
+mod database;
+mod error;
+mod source;
+
+pub use database::{DatabaseConfig, ResilienceConfig, ResiliencePreset};
+pub use error::ConfigError;
+
+use perf_cache::CacheConfig;
+use perf_core::{InvalidConfig, duration};
+use perf_http::{ManagementConfig, StandardConfig};
+use perf_metrics::MetricsConfig;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use toml::Table;
+
+/// What a configuration file can say about a service.
+///
+/// | section | what it is |
+/// |---|---|
+/// | `name` | the service's name, in labels and messages |
+/// | `[caches.NAME]` | a cache: an optional `preset` and the fields of [`CacheConfig`] |
+/// | `[databases.NAME]` | a database: `url`, `[…pool]`, `[…queries]`, `[…resilience]`; see [`DatabaseConfig`] |
+/// | `[http]` | the layers round the service; see [`StandardConfig`] |
+/// | `[management]` | the management listener; see [`ManagementConfig`] |
+/// | `[metrics]` | the metrics page; see [`MetricsConfig`] |
+/// | `[shutdown]` | how the service ends; see [`ShutdownConfig`] |
+///
+/// ```
+/// use perfkit::Config;
+///
+/// let config = Config::from_toml(r#"
+///     name = "shop"
+///
+///     [caches.products]
+///     preset = "aggressive"
+///     capacity = { bytes = 134217728 }
+///
+///     [http]
+///     timeout = "5s"
+/// "#)?;
+/// assert_eq!(config.name, "shop");
+///
+/// let error = Config::from_toml("[http]\ntimeuot = '5s'").unwrap_err();
+/// assert!(error.to_string().contains("timeuot"), "{error}");
+/// # Ok::<(), perfkit::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The service's name. Default `app`.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// The caches, by name.
+    #[serde(deserialize_with = "cache::with_presets")]
+    pub caches: BTreeMap<String, CacheConfig>,
+    /// The databases, by name.
+    pub databases: BTreeMap<String, DatabaseConfig>,
+    /// The layers round the service.
+    pub http: StandardConfig,
+    /// The management listener; none unless there is a section.
+    pub management: Option<ManagementConfig>,
+    /// The metrics page.
+    pub metrics: MetricsConfig,
+    /// How the service ends.
+    pub shutdown: ShutdownConfig,
+}
+
+fn default_name() -> String {
+    "app".to_owned()
+}
+
+impl Config {
+    /// Reads a TOML text.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the line, the unknown field, or the value out of its range.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::from_table(source::table(text)?)
+    }
+
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`], or [`ConfigError::Read`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::from_toml(&read(path.as_ref())?)
+    }
+
+    /// Reads a TOML text, and lays the variables that start with `prefix` and an underscore over it:
+    /// `SHOP_DATABASES__ORDERS__POOL__MAX=32` sets `databases.orders.pool.max`.
+    ///
+    /// ```
+    /// use perfkit::Config;
+    ///
+    /// let variables = [("SHOP_HTTP__TIMEOUT".to_owned(), "2s".to_owned())];
+    /// let config = Config::from_toml_and_variables("", "SHOP", variables)?;
+    /// assert_eq!(config.http.timeout.as_secs(), 2);
+    /// # Ok::<(), perfkit::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`], or [`ConfigError::Variable`].
+    pub fn from_toml_and_variables<I>(text: &str, prefix: &str, variables: I) -> Result<Self, ConfigError>
+    where
+        I: IntoIterator<Item = (String, String)>,
+    {
+        let mut table = source::table(text)?;
+        source::overlay(&mut table, prefix, variables)?;
+        Self::from_table(table)
+    }
+
+    /// Reads a TOML file and the process's environment; a file that does not exist counts as empty.
+    ///
+    /// Variables that are not Unicode are left out, as no setting can hold them.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml_and_variables`], or [`ConfigError::Read`] for a file that exists and cannot be read.
+    pub fn load(path: impl AsRef<Path>, prefix: &str) -> Result<Self, ConfigError> {
+        let text = match read(path.as_ref()) {
+            Err(ConfigError::Read(_, error)) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::from_toml_and_variables(&text, prefix, variables)
+    }
+
+    /// Checks every section.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] naming the first field out of its range, with its whole path.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        for (name, cache) in &self.caches {
+            cache.validate().map_err(|error| error.within(name).within("caches"))?;
+        }
+        for (name, database) in &self.databases {
+            database.validate().map_err(|error| error.within(name).within("databases"))?;
+        }
+        self.http.validate().map_err(|error| error.within("http"))?;
+        if let Some(management) = &self.management {
+            management.validate().map_err(|error| error.within("management"))?;
+        }
+        self.metrics.validate().map_err(|error| error.within("metrics"))?;
+        self.shutdown.validate().map_err(|error| error.within("shutdown"))
+    }
+
+    fn from_table(table: Table) -> Result<Self, ConfigError> {
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            // The message spans lines: what is wrong, then where.
+            ConfigError::Field(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))
+}
+
+/// How a service ends: first it says that it is not ready, then it stops accepting, then it waits for what is under way.
+///
+/// | field | default | why |
+/// |---|---|---|
+/// | `drain_delay` | 0 s | with a load balancer in front: as long as it needs to notice |
+/// | `timeout` | 20 s | below the 30 s after which orchestrators kill |
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ShutdownConfig {
+    /// How long the service goes on serving after it has said that it is not ready. At most 10 minutes.
+    #[serde(with = "perf_core::duration")]
+    pub drain_delay: Duration,
+    /// How long requests and leases under way may take. At most 1 hour.
+    #[serde(with = "perf_core::duration")]
+    pub timeout: Duration,
+}
+
+impl ShutdownConfig {
+    /// Below the 30 s after which orchestrators kill.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// Checks both times.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] naming the field that is too long.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        for (field, value, most) in [("drain_delay", self.drain_delay, 600), ("timeout", self.timeout, 3600)]
+        {
+            if value > Duration::from_secs(most) {
+                return Err(InvalidConfig::new(field, duration::format(value), format!("0s to {most}s")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { drain_delay: Duration::ZERO, timeout: Self::DEFAULT_TIMEOUT }
+    }
+}

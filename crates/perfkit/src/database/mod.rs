@@ -1,0 +1,97 @@
+//! One database: its pool, the observer of its queries, and what stands between callers and it.
+
+mod errors;
+mod open;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use errors::DatabaseErrors;
+pub(crate) use open::{Opened, open};
+
+use perf_core::{Component, Health, Name};
+use perf_dbopt::QueryStats;
+use perf_metrics::{Check, Criticality};
+use perf_pool::{Manager, Pool};
+use perf_resilience::{ByOutcome, Pipeline};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pipeline of a database, which tells the database's failures from the application's.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub type Guard = Pipeline<ByOutcome<DatabaseErrors>>;
+/// The pipeline of a database.
+#[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+pub type Guard = Pipeline<ByOutcome>;
+
+/// One database. Cheap to clone; clones share everything.
+pub struct Database<M: Manager> {
+    name: Name,
+    pool: Pool<M>,
+    queries: QueryStats,
+    guard: Guard,
+}
+
+impl<M: Manager> Database<M> {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The pool of its connections.
+    #[must_use]
+    pub const fn pool(&self) -> &Pool<M> {
+        &self.pool
+    }
+
+    /// What is known of its queries: `queries().observe(&mut *lease)` is an executor that records.
+    #[must_use]
+    pub const fn queries(&self) -> &QueryStats {
+        &self.queries
+    }
+
+    /// Deadline, limits, retry and breaker. Acquire the connection inside, so that the wait for it counts.
+    #[must_use]
+    pub const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// What is to be registered of it.
+    fn components(&self) -> Vec<Arc<dyn Component>> {
+        let mut components: Vec<Arc<dyn Component>> =
+            vec![Arc::new(self.pool.clone()), Arc::new(self.queries.clone())];
+        components.extend(self.guard.components());
+        components
+    }
+
+    /// The check that decides readiness: is there a connection, and does it answer?
+    fn check(&self, interval: Duration) -> Check {
+        let pool = self.pool.clone();
+        let ask = move || {
+            let pool = pool.clone();
+            async move {
+                match pool.acquire().await {
+                    Ok(_) => Health::up(),
+                    Err(error) => Health::down(error.to_string()),
+                }
+            }
+        };
+        Check::new(self.name.clone(), ask).criticality(Criticality::Fatal).interval(interval)
+    }
+}
+
+impl<M: Manager> Clone for Database<M> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            pool: self.pool.clone(),
+            queries: self.queries.clone(),
+            guard: self.guard.clone(),
+        }
+    }
+}
+
+impl<M: Manager> std::fmt::Debug for Database<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
+    }
+}

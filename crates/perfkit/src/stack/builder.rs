@@ -1,0 +1,88 @@
+use super::{Stack, StackError};
+use crate::config::Config;
+use crate::database;
+use perf_cache::CacheSpace;
+use perf_http::{Auth, Management, Standard};
+use perf_metrics::{Check, HealthChecks, LIVENESS, Metrics};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A [`Stack`] to be made: the configuration, and what only code can say.
+#[must_use = "a stack runs once it is built"]
+pub struct StackBuilder {
+    config: Config,
+    checks: Vec<Check>,
+    auth: Option<Auth>,
+    version: String,
+}
+
+impl StackBuilder {
+    pub(super) const fn new(config: Config) -> Self {
+        Self { config, checks: Vec::new(), auth: None, version: String::new() }
+    }
+
+    /// Adds a health check of the host's own. Databases of the configuration have one already.
+    pub fn check(mut self, check: Check) -> Self {
+        self.checks.push(check);
+        self
+    }
+
+    /// Who may use the management surface; without it the token of the configuration decides.
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
+    /// The version of the service that the live page shows.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Makes the stack. Pools connect when they are first used, or as their `min_idle` says.
+    ///
+    /// # Errors
+    /// [`StackError`] naming the part that cannot be made. Nothing is left running then.
+    pub async fn build(self) -> Result<Stack, StackError> {
+        let Self { config, checks, auth, version } = self;
+        config.validate()?;
+        let metrics = Metrics::builder().config(config.metrics.clone()).build()?;
+        let space = CacheSpace::builder(config.name.clone()).build().await?;
+        let mut databases = BTreeMap::new();
+        for (name, database) in &config.databases {
+            databases.insert(name.clone(), database::open(name, database)?);
+        }
+        let standard = Standard::builder(config.name.clone()).config(config.http.clone()).build()?;
+
+        let mut health = HealthChecks::builder().components(metrics.registry()).group(LIVENESS, []);
+        for check in databases.values().map(|opened| opened.check.clone()).chain(checks) {
+            health = health.check(check);
+        }
+        let health = Arc::new(health.start()?);
+
+        let components = databases.values().flat_map(|opened| opened.components.iter().cloned());
+        for component in components {
+            metrics.register(component)?.keep();
+        }
+        metrics.register(Arc::new(standard.metrics().clone()))?.keep();
+        if let Some(limit) = standard.rate_limit() {
+            metrics.register(Arc::new(limit.clone()))?.keep();
+        }
+        metrics.register(health.component())?.keep();
+
+        let management = match config.management.clone() {
+            None => None,
+            Some(management) => {
+                let mut builder = Management::builder(metrics.clone())
+                    .config(management)
+                    .health(Arc::clone(&health))
+                    .service(config.name.clone(), version);
+                if let Some(auth) = auth {
+                    builder = builder.auth(auth);
+                }
+                Some(builder.build()?.start().await?)
+            }
+        };
+        Ok(Stack { config, metrics, health, space, databases, standard, management })
+    }
+}

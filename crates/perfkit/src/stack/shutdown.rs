@@ -1,0 +1,108 @@
+use super::{Stack, StackError};
+use axum::Router;
+use perf_core::time;
+use perf_http::Serving;
+use std::net::SocketAddr;
+
+/// How a stack ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Whether requests were cut off because they took longer than the configured time.
+    pub cut_off: bool,
+    /// Databases whose connections were not all given back, and how many were missing.
+    pub unreturned: Vec<(String, usize)>,
+}
+
+impl CloseReport {
+    /// Whether everything ended by itself.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.cut_off && self.unreturned.is_empty()
+    }
+}
+
+impl Stack {
+    /// Serves `router` until Ctrl-C or SIGTERM, and ends gracefully: see [`Stack::shut_down`].
+    ///
+    /// # Errors
+    /// [`StackError`] when the address cannot be listened on, or signals cannot be watched.
+    pub async fn run(self, address: SocketAddr, router: Router) -> Result<CloseReport, StackError> {
+        let mut signals = Signals::new().map_err(StackError::Signals)?;
+        let serving = self.serve(address, router).await?;
+        signals.first().await;
+        Ok(self.shut_down(serving).await)
+    }
+
+    /// Ends in the order that loses nothing: says that the service is not ready, serves on for the configured delay, stops
+    /// accepting, lets requests under way end, then closes pools and the management listener.
+    ///
+    /// Bounded by `shutdown.drain_delay` and twice `shutdown.timeout`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends everything at once.
+    pub async fn shut_down(self, serving: Serving) -> CloseReport {
+        let limits = self.config.shutdown.clone();
+        self.health.drain();
+        time::sleep(limits.drain_delay).await;
+        let ended = serving.shutdown(limits.timeout).await;
+        CloseReport { cut_off: !ended, ..self.close().await }
+    }
+
+    /// Closes pools and the management listener of a stack that serves nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends everything at once.
+    pub async fn close(self) -> CloseReport {
+        self.health.drain();
+        let mut report = CloseReport::default();
+        for (name, opened) in &self.databases {
+            // A pool that does not drain in time has its own report; here the bound is what matters.
+            match time::timeout(self.config.shutdown.timeout, (opened.close)()).await {
+                Ok(0) => {}
+                Ok(missing) => report.unreturned.push((name.clone(), missing)),
+                Err(_) => report.unreturned.push((name.clone(), usize::MAX)),
+            }
+        }
+        if let Some(management) = self.management {
+            management.shutdown().await;
+        }
+        self.health.stop();
+        report
+    }
+}
+
+/// Ctrl-C, and SIGTERM where there is such a thing.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(unix)]
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn first(&mut self) {
+        // Where the signal cannot be watched, there is nothing to wait for.
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
