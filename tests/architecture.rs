@@ -1,5 +1,11 @@
 //! The allowed arrows between crates, read from `cargo metadata`: siblings never depend on each other.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot read its input says so by panicking"
+)]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -14,7 +20,7 @@ fn allowed(name: &str) -> BTreeSet<&'static str> {
         "perf-core" | "perf-cache-macros" => {}
         "perf-cache" => arrows.extend(["perf-core", "perf-cache-macros"]),
         "perf-pool" | "perf-resilience" | "perf-metrics" | "perf-dbopt" | "perf-testkit" => {
-            arrows.extend(core)
+            arrows.extend(core);
         }
         "perf-load" => arrows.extend(["perf-core", "perf-metrics"]),
         "perf-http" => arrows.extend(core.into_iter().chain(SIBLINGS)),

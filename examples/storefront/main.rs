@@ -1,0 +1,88 @@
+//! The main job of perfkit, shown on real data: one shop over a TPC-H database, driven twice by the same users.
+//!
+//! ```text
+//! cargo run --release --example storefront            # table, then the live page until Ctrl-C
+//! cargo run --release --example storefront -- --once --json out.json
+//! ```
+//!
+//! **Before** is what a competent developer writes first: sqlx's pool with its defaults and no cache. **After** is the same
+//! handlers and the same SQL through perfkit: pool, cache with tag invalidation, indexes that perf-dbopt recommended from
+//! the statements of the first run, resilience, compression. Sampled answers of both runs are compared with the database.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `shop.rs`, `queries.rs`, `service.rs` | the shop: pages, SQL, handlers; the same in both runs |
+//! | `before.rs`, `after.rs` | the two ways to serve it; `advise.rs` makes the indexes of the second |
+//! | `schema.rs`, `generate.rs` | the data |
+//! | `serve.rs`, `child.rs` | the process that serves, and how it is spoken to |
+//! | `traffic.rs`, `check.rs` | the users, and the comparison of their answers with the database |
+//! | `drive.rs`, `report.rs`, `html.rs` | the phases and what they found |
+
+// This is a program: it speaks to people on the terminal.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![expect(unreachable_pub, reason = "the modules of a program have no outside")]
+
+mod advise;
+mod after;
+mod args;
+mod before;
+mod chaos;
+mod check;
+mod child;
+mod drive;
+mod generate;
+mod html;
+mod place;
+mod progress;
+mod queries;
+mod report;
+mod schema;
+mod serve;
+mod service;
+mod shop;
+mod traffic;
+
+use args::{Args, Role};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The user stopped it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    if let Some(Role::Serve(serve)) = &args.role {
+        return runtime
+            .block_on(serve::run(serve))
+            .map_or_else(|error| failed(&*error), |()| ExitCode::SUCCESS);
+    }
+    runtime.block_on(async {
+        tokio::select! {
+            ended = drive::run(&args) => match ended {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => failed(&*error),
+            },
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("\ninterrupted: the databases and partial results are removed");
+                ExitCode::from(INTERRUPTED)
+            }
+        }
+    })
+}
+
+/// Says what went wrong, and why, down to the first cause.
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprint!("storefront: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprint!(": {error}");
+        cause = error.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}

@@ -1,0 +1,183 @@
+//! The storefront as a user runs it: its result, its refusals, and what it leaves behind.
+
+#![expect(clippy::expect_used, reason = "a test that cannot read its input says so by panicking")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Builds the storefront once and returns the program.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args([
+                "build",
+                "--quiet",
+                "-p",
+                "perfkit-examples",
+                "--example",
+                "storefront",
+                "--message-format=json",
+            ])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()
+            .expect("cargo starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let artifacts = String::from_utf8(output.stdout).expect("cargo prints text");
+        let executable = artifacts
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|message| message["target"]["name"] == "storefront")
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        executable.expect("cargo says where the storefront is")
+    })
+}
+
+/// A small run: seconds, not minutes.
+fn small(directory: &Path) -> Command {
+    let mut command = Command::new(program());
+    command
+        .args([
+            "--once",
+            "--scale",
+            "0.01",
+            "--users",
+            "20",
+            "--seconds",
+            "2",
+            "--warm-up",
+            "1",
+            "--rate",
+            "20",
+        ])
+        .env("TMPDIR", directory)
+        .stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// What is left in a directory, by name.
+fn leftovers(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("the directory is there");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_run_on_sqlite_gives_the_table_the_json_and_the_page_with_no_wrong_answer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (json, html) = (directory.path().join("out.json"), directory.path().join("out.html"));
+    let output = small(directory.path())
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html)
+        .output()
+        .expect("it starts");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("requests/s"), "{}", said(&output));
+
+    let result: Value =
+        serde_json::from_slice(&std::fs::read(&json).expect("the JSON is there")).expect("it is JSON");
+    let fields = [
+        "mean_ms",
+        "p50_ms",
+        "p95_ms",
+        "p99_ms",
+        "max_ms",
+        "rps",
+        "requests",
+        "errors",
+        "db_queries",
+        "db_ms_total",
+        "bytes_sent",
+        "peak_rss_mb",
+    ];
+    for side in ["before", "after"] {
+        for field in fields {
+            assert!(result[side][field].is_number(), "{side}.{field} in {result}");
+        }
+        assert_eq!(result[side]["errors"], 0, "{result}");
+    }
+    assert!(
+        result["after"]["hit_ratio"].as_f64().is_some_and(|ratio| (0.0..=1.0).contains(&ratio)),
+        "{result}"
+    );
+    assert_eq!((&result["wrong"], &result["stale"]), (&0.into(), &0.into()), "{result}");
+    assert!(result["checked"].as_u64().is_some_and(|checked| checked > 0), "{result}");
+    let page = std::fs::read_to_string(&html).expect("the page is there");
+    assert!(page.starts_with("<!doctype html>") && !page.contains("http://") && !page.contains("<script"));
+    assert_eq!(leftovers(directory.path()).len(), 2, "{:?}", leftovers(directory.path()));
+}
+
+#[test]
+fn chaos_shows_failed_requests_but_never_a_stale_answer() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("out.json");
+    let output = small(directory.path()).arg("--chaos").arg("--json").arg(&json).output().expect("it starts");
+    assert!(output.status.success(), "{}", said(&output));
+    let result: Value =
+        serde_json::from_slice(&std::fs::read(&json).expect("the JSON is there")).expect("it is JSON");
+    assert!(result["chaos"]["run"]["requests"].as_u64().is_some_and(|requests| requests > 0), "{result}");
+    assert_eq!((&result["wrong"], &result["stale"]), (&0.into(), &0.into()), "{result}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_generated() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let missing = directory.path().join("nowhere/out.json");
+    let missing = missing.to_str().expect("a path");
+    for (arguments, code, words) in [
+        (vec!["--database", "mysql://root:secret@localhost/shop"], 1, "not a PostgreSQL URL"),
+        (vec!["--json", missing], 1, "cannot write"),
+        (vec!["--users", "0"], 2, "0 is not in 1..=20000"),
+        (vec!["--scale", "-1"], 2, "is not between"),
+        (vec!["--colour"], 2, "--colour"),
+    ] {
+        let output = small(directory.path()).args(&arguments).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains("secret"), "{}", said(&output));
+        assert_eq!(leftovers(directory.path()), Vec::<String>::new(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_database_that_is_in_the_way_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("before.db");
+    std::fs::write(&file, "mine").expect("the file is written");
+    let output = small(directory.path()).arg("--dir").arg(directory.path()).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("is in the way"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(&file).expect("it is still there"), "mine");
+}
+
+#[test]
+fn an_interrupt_at_any_moment_ends_it_and_leaves_nothing() {
+    for after in [50, 700, 2000, 4000] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let json = directory.path().join("out.json");
+        let mut child = small(directory.path())
+            .arg("--json")
+            .arg(&json)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        // The moment is what this test varies; nothing is waited for.
+        std::thread::park_timeout(Duration::from_millis(after));
+        let interrupted =
+            Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill starts");
+        assert!(interrupted.success());
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.code(), Some(130), "after {after} ms");
+        assert_eq!(leftovers(directory.path()), Vec::<String>::new(), "after {after} ms");
+    }
+}
