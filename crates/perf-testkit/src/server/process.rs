@@ -73,8 +73,10 @@ impl Process {
 
     /// Sends `signal` to the server itself and waits until it has ended, however it does.
     pub(crate) fn end(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus, ServerError> {
-        tree::send(self.pid(), signal);
-        let mut status = None;
+        let mut status = self.ended();
+        if status.is_none() {
+            tree::send(self.pid(), signal);
+        }
         poll_until(limit, || {
             status = self.ended();
             status.is_some()
@@ -82,18 +84,24 @@ impl Process {
         status.ok_or_else(|| self.slow("stopped", limit))
     }
 
-    /// Kills the server and all its descendants, and reaps it.
+    /// Kills the server and all its descendants, and reaps it. The number of one that has ended may be another's by now.
     pub(crate) fn kill(&mut self) {
-        tree::kill(self.pid());
-        let _reaped = self.child.wait();
+        if self.ended().is_none() {
+            tree::kill(self.pid());
+            let _reaped = self.child.wait();
+        }
     }
 
-    pub(crate) fn pause(&self) {
-        tree::pause(self.pid());
+    pub(crate) fn pause(&mut self) {
+        if self.ended().is_none() {
+            tree::pause(self.pid());
+        }
     }
 
-    pub(crate) fn resume(&self) {
-        tree::resume(self.pid());
+    pub(crate) fn resume(&mut self) {
+        if self.ended().is_none() {
+            tree::resume(self.pid());
+        }
     }
 
     fn slow(&self, state: &'static str, limit: Duration) -> ServerError {

@@ -31,6 +31,17 @@ async fn a_plain_server_comes_back_empty_and_a_persistent_one_with_its_data() {
 }
 
 #[tokio::test]
+async fn a_server_that_ended_by_itself_can_be_started_again() {
+    let server = RedisServer::start().await.unwrap();
+    assert!(
+        server.command(&["SHUTDOWN", "NOSAVE"]).await.is_err(),
+        "it closes the connection instead of answering"
+    );
+    server.restart().await.unwrap();
+    assert_eq!(server.command(&["PING"]).await.unwrap(), text("PONG"));
+}
+
+#[tokio::test]
 async fn a_paused_server_answers_only_after_it_is_resumed() {
     let server = RedisServer::start().await.unwrap();
     server.pause().await.unwrap();
