@@ -31,6 +31,9 @@
 //! | [`Alerts`], [`Rule`], [`Slo`] | Prometheus' alerts in process, and what they export |
 //! | [`Detector`], [`change_points`], [`forecast`] | what is unusual, since when, and what comes next |
 //! | [`find_leak`] | whether something leaks, how fast, and how long it may |
+//! | [`Endpoints`] | rate, errors and percentiles per route, and which ones are slow |
+//! | [`RuntimeWatch`], [`SystemMetrics`], [`AllocatorWatch`] | what the process runs on |
+//! | [`diagnose`], [`Cycle`] | findings with evidence, a score with its deductions, proposals with a record |
 //! | [`HealthChecks`] | checks that run in the background, and the host's life cycle |
 //!
 //! # Features
@@ -38,17 +41,23 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `facade` | the host's and its libraries' `metrics::` calls are on the page | the `metrics` crate |
+//! | `hdrhistogram` | distributions to and from hdrhistogram's V2 encoding | the `hdrhistogram` crate |
+//! | `tracing` | spans become latency histograms | `tracing`, `tracing-subscriber` |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
 mod alert;
 mod anomaly;
 mod config;
+mod endpoint;
 mod error;
 #[cfg(feature = "facade")]
 mod facade;
 mod format;
+#[cfg(feature = "hdrhistogram")]
+mod hdr;
 mod health;
 mod instruments;
+mod judge;
 mod leak;
 mod math;
 mod metrics;
@@ -57,6 +66,8 @@ mod own;
 mod page;
 mod process;
 mod rejections;
+mod runtime;
+mod trace;
 mod view;
 
 pub use alert::{
@@ -69,10 +80,13 @@ pub use anomaly::{
     ChangePoint, Detector, DetectorConfig, Forecast, NoForecast, Observation, Onset, change_points, forecast,
 };
 pub use config::{DEFAULT_SERIES_LIMIT, MAX_LABELS, MetricsConfig};
+pub use endpoint::{ENDPOINT_WINDOW, EndpointReport, Endpoints, MAX_ENDPOINTS, SlowThresholds};
 pub use error::{RegisterError, Shape};
 #[cfg(feature = "facade")]
 pub use facade::{Facade, RecorderInstalled};
 pub use format::Format;
+#[cfg(feature = "hdrhistogram")]
+pub use hdr::{HdrError, from_hdr_v2, to_hdr_v2};
 pub use health::{
     Check, CheckReport, Criticality, DEFAULT_FAILURES, DEFAULT_INTERVAL, DEFAULT_SUCCESSES, DEFAULT_TIMEOUT,
     HealthCheck, HealthChecks, HealthChecksBuilder, InvalidCheck, LIVENESS, Lifecycle, READINESS, Report,
@@ -80,6 +94,17 @@ pub use health::{
 pub use instruments::{
     Counter, Family, Gauge, Histogram, Instrument, NotAnIncrease, OVERFLOW, Overflow, Series, Timer, Timing,
 };
+pub use judge::{
+    AlertsExaminer, AuditRecord, ComponentsExaminer, Cycle, CycleBuilder, CycleTask, DEFAULT_CYCLE,
+    Deduction, Diagnosis, EndpointsExaminer, Examination, Examiner, Finding, LeakExaminer, MAX_RECORDS,
+    Proposal, Tuner, TuningOutcome, diagnose,
+};
 pub use leak::{Leak, LeakClass, MIN_BUCKETS, Resource, find_leak, find_memory_leak};
 pub use metrics::{Metrics, MetricsBuilder};
+pub use runtime::{
+    Allocator, AllocatorStats, AllocatorWatch, DEFAULT_CANARY, Purged, RuntimeWatch, SystemMetrics,
+};
+#[cfg(feature = "tracing")]
+pub use trace::SpanTimes;
+pub use trace::{InvalidTraceParent, TraceParent};
 pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};

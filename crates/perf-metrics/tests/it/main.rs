@@ -7,6 +7,8 @@ mod alerts;
 mod facade;
 mod formats;
 mod health;
+mod judge;
 mod page;
 mod prometheus;
+mod table;
 mod tools;
