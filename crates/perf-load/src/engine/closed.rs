@@ -62,6 +62,8 @@ impl<P: super::Protocol, S: Scenario> ClosedUser<P, S> {
         let mut failures = 0;
         let mut backoff = RECONNECT.delays(self.user.index());
         let mut pause = self.delay;
+        // Users are made before the start, because making many of them takes time.
+        time::sleep_until(self.shard.shared.start).await;
         while let Some(planned) = self.turn(pause).await {
             request.clear();
             self.fill(&mut request);

@@ -55,7 +55,6 @@ async fn run_shard<P: Protocol, F: ScenarioFactory>(
 ) -> Result<Recorder, String> {
     let shard = Arc::new(Shard::new(shared, protocol, index));
     let shared = &shard.shared;
-    time::sleep_until(shared.start).await;
     let before = own_thread.then(cpu::thread_time).flatten();
     let work = async {
         let profile = shared.plan.profile();
