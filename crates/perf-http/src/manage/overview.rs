@@ -7,6 +7,7 @@ use crate::wallclock;
 use perf_core::Status;
 use perf_metrics::{Lifecycle, Report};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Routes shown: those that took the most time.
 const ROUTES: usize = 20;
@@ -100,13 +101,35 @@ struct RouteLine {
 }
 
 /// One second of history.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Point {
     traffic: Option<f64>,
     errors: Option<f64>,
     p50: Option<f64>,
     p99: Option<f64>,
     saturation: Option<f64>,
+    heat: Heat,
+}
+
+/// How many requests took how long: pairs of a step and a count. Step *n* ends at `2^((n − 28) / 2)` seconds, so that two
+/// steps double the time, from 61 µs to 45 s.
+type Heat = Vec<u64>;
+
+/// The schema of the steps: two to an octave.
+const HEAT_SCHEMA: i8 = 1;
+
+/// The step that ends at one second, and the last one.
+const HEAT_SECOND: i32 = 28;
+const HEAT_LAST: i32 = 39;
+
+fn heat(second: &Interval) -> Heat {
+    let mut duration = second.duration.clone();
+    duration.downscale(HEAT_SCHEMA);
+    let mut steps = BTreeMap::new();
+    for (index, count) in duration.buckets() {
+        *steps.entry((index + HEAT_SECOND).clamp(0, HEAT_LAST).unsigned_abs()).or_insert(0) += count;
+    }
+    steps.into_iter().flat_map(|(step, count)| [u64::from(step), count]).collect()
 }
 
 impl Point {
@@ -117,6 +140,7 @@ impl Point {
             p50: second.and_then(|second| second.quantile(0.5)).map(rounded),
             p99: second.and_then(|second| second.quantile(0.99)).map(rounded),
             saturation: reading.fullest.as_ref().map(|fullest| rounded(fullest.ratio)),
+            heat: second.map(heat).unwrap_or_default(),
         }
     }
 }
@@ -220,17 +244,19 @@ struct History {
     p50: Vec<Option<f64>>,
     p99: Vec<Option<f64>>,
     saturation: Vec<Option<f64>>,
+    heat: Vec<Heat>,
 }
 
 impl Snapshot {
     pub(super) fn new<'p>(overview: Overview, points: impl Iterator<Item = &'p Point>) -> Self {
         let mut history = History::default();
-        for Point { traffic, errors, p50, p99, saturation } in points {
+        for Point { traffic, errors, p50, p99, saturation, heat } in points {
             history.traffic.push(*traffic);
             history.errors.push(*errors);
             history.p50.push(*p50);
             history.p99.push(*p99);
             history.saturation.push(*saturation);
+            history.heat.push(heat.clone());
         }
         Self { overview, history }
     }
@@ -252,6 +278,16 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_steps_double_the_time() {
+        let histogram = perf_core::Histogram::new();
+        for seconds in [1.0, 0.9, 0.5, 1e-9, 1e9] {
+            histogram.record(seconds);
+        }
+        let second = Interval { duration: histogram.snapshot(), ..Interval::default() };
+        assert_eq!(heat(&second), [0, 1, 26, 1, 28, 2, 39, 1]);
+    }
 
     #[test]
     fn three_digits_are_kept() {

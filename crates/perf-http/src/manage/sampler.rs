@@ -110,7 +110,7 @@ impl State {
         if self.history.len() == POINTS {
             self.history.pop_front();
         }
-        self.history.push_back(point);
+        self.history.push_back(point.clone());
         if self.readings.len() > WINDOW {
             self.readings.pop_front();
         }

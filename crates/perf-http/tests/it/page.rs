@@ -77,6 +77,12 @@ async fn the_page_shows_verdict_signals_and_components_of_a_service_under_load()
     assert!(components.contains("users"), "{components}");
     let routes = page.text("routes-rows").await;
     assert!(routes.contains("GET /orders/{id}") && routes.contains("GET /search"), "{routes}");
+    // Latency is drawn as a heat map, which has colour where requests were.
+    let painted = "(() => { const c = document.getElementById('latency-chart'); \
+                   const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height); \
+                   return data.filter((alpha, n) => n % 4 === 3 && alpha > 20).length; })()";
+    assert!(page.value(painted).await.as_u64().unwrap() > 50);
+    assert!(page.text("latency-scale").await.contains("logarithmic"));
     // The link is gone from the address, and cannot be copied from there.
     assert_eq!(page.value("location.search").await, "");
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
@@ -180,7 +186,7 @@ async fn the_keyboard_reaches_everything_and_a_screen_reader_hears_changes_only(
     page.value(&format!("{{ {watch} }}")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(page.value("window.heard").await, 0, "three ticks, and the verdict is the same");
-    let unnamed = "[...document.querySelectorAll('svg, section, article, [role=region]')]\
+    let unnamed = "[...document.querySelectorAll('svg, canvas, section, article, [role=region]')]\
                    .filter((node) => !node.getAttribute('aria-label') && !node.getAttribute('aria-labelledby')).length";
     assert_eq!(page.value(unnamed).await, 0);
     assert_eq!(page.value("document.querySelectorAll('th:not([scope])').length").await, 0);

@@ -1,11 +1,12 @@
 // The live page. Everything that comes from the server is written as text, never as markup.
 
 import { clock, number, percent, plain, seconds, span } from "./format.js";
-import { draw, shown } from "./chart.js";
+import { draw, heat, shown } from "./chart.js";
 
 const POINTS = 900;
 const STALE_AFTER = 3500;
-const SIGNALS = ["traffic", "errors", "p50", "p99", "saturation"];
+const SIGNALS = ["traffic", "errors", "p50", "p99", "saturation", "heat"];
+const MISSING = { heat: [] };
 const ICONS = { up: "✔", degraded: "▲", down: "✖", unknown: "?" };
 
 const $ = (id) => document.getElementById(id);
@@ -81,9 +82,11 @@ function showCharts() {
     chart.setAttribute("aria-label", `${chart.dataset.what}, last ${minutes === 1 ? "minute" : `${minutes} minutes`}`);
   }
   draw($("traffic-chart"), history.traffic);
-  draw($("errors-chart"), history.errors, { least: 0.01 });
-  draw($("latency-chart"), history.p99, { second: history.p50, logarithmic: true, least: 1e-3 });
-  draw($("saturation-chart"), history.saturation, { least: 1 });
+  draw($("errors-chart"), history.errors, 0.01);
+  draw($("saturation-chart"), history.saturation);
+  const lines = [{ values: history.p99 }, { values: history.p50, dashed: true }];
+  const range = heat($("latency-chart"), history.heat, lines);
+  say("latency-scale", range ? `${seconds(range[0])} – ${seconds(range[1])}, logarithmic, p50 dashed` : "");
 }
 
 function show(state) {
@@ -112,7 +115,7 @@ function take(state) {
     const missed = Math.min(state.sequence - sequence - 1, POINTS);
     for (const signal of SIGNALS) {
       const values = history[signal];
-      for (let n = 0; n < missed; n += 1) values.push(null);
+      for (let n = 0; n < missed; n += 1) values.push(MISSING[signal] ?? null);
       values.push(state.point[signal]);
       if (values.length > POINTS) values.splice(0, values.length - POINTS);
     }
@@ -150,6 +153,10 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) source?.close();
   else listen();
 });
+
+// A canvas keeps the colours and the size it was painted with.
+for (const query of ["(prefers-color-scheme: dark)", "(resolution: 1dppx)"]) matchMedia(query).addEventListener("change", showCharts);
+addEventListener("resize", showCharts);
 
 setInterval(beacon, 500);
 fetch("overview", { headers: { accept: "application/json" } })
