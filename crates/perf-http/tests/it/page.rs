@@ -152,10 +152,19 @@ async fn a_page_whose_stream_breaks_looks_frozen() {
 async fn a_hidden_page_stops_listening_and_comes_back_whole() {
     let host = Host::start().await;
     let mut page = host.watched("/login").await;
-    let viewers = async || {
-        fetch(host.server.address(), "/overview", &[BEARER]).await.json()["viewers"].as_u64().unwrap()
+    // The count on the overview is that of its last tick.
+    let viewers = async |expected: u64| {
+        let count =
+            async || fetch(host.server.address(), "/overview", &[BEARER]).await.json()["viewers"].clone();
+        let reached = async {
+            while count().await != expected {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        assert!(waited.is_ok(), "{} pages watch, not {expected}", count().await);
     };
-    assert_eq!(viewers().await, 1);
+    viewers(1).await;
     let hide = |hidden: bool| {
         format!(
             "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}); \
@@ -163,14 +172,10 @@ async fn a_hidden_page_stops_listening_and_comes_back_whole() {
         )
     };
     page.value(&hide(true)).await;
-    while viewers().await > 0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    viewers(0).await;
     page.value(&hide(false)).await;
     page.until("document.getElementById('beacon-text').textContent === 'live'").await;
-    while viewers().await == 0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    viewers(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
