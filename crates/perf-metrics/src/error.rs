@@ -32,6 +32,9 @@ pub enum RegisterError {
     /// The help text is empty; Prometheus' rules for client libraries make it mandatory.
     #[error("`{0}` has no help text")]
     NoHelp(String),
+    /// The level is read by another closure already.
+    #[error("`{0}` is read by another closure already")]
+    Exists(String),
     /// The family exists with another kind, unit or other label names.
     #[error("`{name}` is registered as {present}, not as {asked}")]
     Clash {

@@ -42,6 +42,7 @@
 //! |---|---|---|
 //! | `facade` | the host's and its libraries' `metrics::` calls are on the page | the `metrics` crate |
 //! | `hdrhistogram` | distributions to and from hdrhistogram's V2 encoding | the `hdrhistogram` crate |
+//! | `otlp` | the page as an OpenTelemetry export request | code only |
 //! | `tracing` | spans become latency histograms | `tracing`, `tracing-subscriber` |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
@@ -69,7 +70,10 @@ mod rejections;
 mod runtime;
 mod trace;
 mod view;
+mod window;
 
+#[cfg(feature = "tracing")]
+pub use alert::LogSink;
 pub use alert::{
     AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsTask, Change,
     DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD, DEFAULT_QUEUE,
@@ -108,3 +112,4 @@ pub use runtime::{
 pub use trace::SpanTimes;
 pub use trace::{InvalidTraceParent, TraceParent};
 pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};
+pub use window::SlidingWindow;

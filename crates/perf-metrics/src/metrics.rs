@@ -84,6 +84,14 @@ impl Metrics {
         });
     }
 
+    /// Appends every number as an OpenTelemetry export request in protobuf, to be posted to a collector's `/v1/metrics`
+    /// as `application/x-protobuf`. The caller says when its totals started and what time it is, in nanoseconds since
+    /// 1970: this crate never reads the wall clock.
+    #[cfg(feature = "otlp")]
+    pub fn otlp(&self, service: &str, start: u64, now: u64, out: &mut Vec<u8>) {
+        self.read(|page| page.write_otlp(service, crate::page::Times { start, now }, out));
+    }
+
     /// The page as Prometheus text.
     #[must_use]
     pub fn text(&self) -> String {

@@ -81,7 +81,9 @@ impl Own {
     /// Adds the numbers about the page itself.
     pub(crate) fn read(&self, page: &mut Page) {
         for reason in Rejection::ALL {
-            let total = Value::Count(self.rejections.get(reason));
+            // Distributions count what they refuse themselves.
+            let refused = if reason == Rejection::Value { page.refused() } else { 0 };
+            let total = Value::Count(self.rejections.get(reason) + refused);
             page.push((&REJECTED).into(), &[("reason", reason.as_str())], total);
         }
         let callbacks = Value::Count(self.callback_errors.get());

@@ -20,6 +20,8 @@ pub use grafana::dashboard;
 pub use history::Rings;
 pub use rule::{DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, InvalidRule, Missing, Rule, Severity};
 pub use signal::Signal;
+#[cfg(feature = "tracing")]
+pub use sink::LogSink;
 pub use sink::{AlertSink, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_QUEUE, SinkError, webhook_payload};
 pub use slo::{DEFAULT_MIN_BAD, Slo};
 pub use state::{AlertMachine, AlertState, Verdict};

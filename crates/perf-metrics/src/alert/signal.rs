@@ -1,10 +1,10 @@
 //! What a rule looks at: a selection of series and what is made of them.
 
 use super::history::Rings;
+use crate::SlidingWindow;
 use crate::page::{Line, Page, Value, parse_labels};
 use perf_core::HistogramSnapshot;
 use perf_core::time::{Duration, Instant};
-use std::collections::VecDeque;
 
 /// A number made of the series of one metric. Series that differ in other labels are added up; of levels the highest
 /// counts.
@@ -113,7 +113,7 @@ pub(crate) struct Tracked {
     pub(crate) signal: Signal,
     seen: Option<Seen>,
     rings: Option<Rings>,
-    snapshots: VecDeque<(Instant, HistogramSnapshot)>,
+    window: Option<SlidingWindow>,
 }
 
 /// What the last reading of the page found.
@@ -123,14 +123,18 @@ enum Seen {
     Distribution(HistogramSnapshot),
 }
 
-/// Snapshots kept per window: its ends are off by at most a twelfth.
-const SNAPSHOTS: u32 = 12;
+/// The far end of a window is exact to a twelfth of it.
+const PARTS: u32 = 12;
 
 impl Tracked {
     /// Tracks `signal`, with a past of at least `span`.
     pub(crate) fn new(signal: Signal, span: Duration) -> Self {
         let rings = matches!(signal.measure, Measure::Rate(_)).then(|| Rings::new(span));
-        Self { signal, seen: None, rings, snapshots: VecDeque::new() }
+        let window = match signal.measure {
+            Measure::Quantile(_, window) | Measure::Mean(window) => Some(SlidingWindow::new(window, PARTS)),
+            Measure::Level | Measure::Rate(_) => None,
+        };
+        Self { signal, seen: None, rings, window }
     }
 
     /// Forgets the last reading.
@@ -169,20 +173,9 @@ impl Tracked {
                     rings.push(*total, now);
                 }
             }
-            (Some(Seen::Distribution(snapshot)), Measure::Quantile(_, window) | Measure::Mean(window)) => {
-                let step = window / SNAPSHOTS;
-                let due =
-                    self.snapshots.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= step);
-                if due {
-                    self.snapshots.push_back((now, snapshot.clone()));
-                }
-                // One snapshot older than the window is kept to count from.
-                while self
-                    .snapshots
-                    .get(1)
-                    .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= window)
-                {
-                    self.snapshots.pop_front();
+            (Some(Seen::Distribution(snapshot)), _) => {
+                if let Some(window) = &mut self.window {
+                    window.observe(snapshot.clone(), now);
                 }
             }
             _ => {}
@@ -197,12 +190,12 @@ impl Tracked {
                 let (increase, covered) = self.increase(window, now)?;
                 Some((increase / covered.as_secs_f64().max(1e-9), increase as u64))
             }
-            (Seen::Distribution(_), Measure::Quantile(q, window)) => {
-                let recent = self.recent(window, now)?;
-                recent.quantile(q).map(|estimate| (estimate.value, estimate.count))
+            (Seen::Distribution(_), Measure::Quantile(q, _)) => {
+                let estimate = self.window.as_ref()?.snapshot()?.quantile(q)?;
+                Some((estimate.value, estimate.count))
             }
-            (Seen::Distribution(_), Measure::Mean(window)) => {
-                let recent = self.recent(window, now)?;
+            (Seen::Distribution(_), Measure::Mean(_)) => {
+                let recent = self.window.as_ref()?.snapshot()?;
                 recent.mean().map(|mean| (mean, recent.count()))
             }
             _ => None,
@@ -212,14 +205,5 @@ impl Tracked {
     /// The increase of the total over a window.
     pub(crate) fn increase(&self, window: Duration, now: Instant) -> Option<(f64, Duration)> {
         self.rings.as_ref()?.increase(window, now)
-    }
-
-    /// What a histogram took in over the window, or since it is watched.
-    fn recent(&self, window: Duration, now: Instant) -> Option<HistogramSnapshot> {
-        let Some(Seen::Distribution(present)) = &self.seen else { return None };
-        let from = now.checked_sub(window);
-        let before = self.snapshots.iter().rev().find(|(at, _)| from.is_some_and(|from| *at <= from));
-        let (_, before) = before.or_else(|| self.snapshots.front())?;
-        Some(present.since(before))
     }
 }

@@ -34,6 +34,25 @@ impl AlertSink for tokio::sync::mpsc::Sender<AlertEvent> {
     }
 }
 
+/// Writes alerts to `tracing`: firing as warnings, the rest as information.
+#[cfg(feature = "tracing")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSink;
+
+#[cfg(feature = "tracing")]
+#[async_trait]
+impl AlertSink for LogSink {
+    async fn deliver(&self, event: &AlertEvent) -> Result<(), SinkError> {
+        let (alert, severity, value) = (event.name.as_str(), event.severity.as_str(), event.value);
+        match event.change {
+            Change::Resolved => tracing::info!(alert, severity, value, "resolved: {}", event.summary),
+            Change::Fired => tracing::warn!(alert, severity, value, "fires: {}", event.summary),
+            Change::Flapping => tracing::warn!(alert, severity, value, "flaps: {}", event.summary),
+        }
+        Ok(())
+    }
+}
+
 /// The events that wait for one sink.
 pub(crate) struct Outbox {
     sink: Arc<dyn AlertSink>,

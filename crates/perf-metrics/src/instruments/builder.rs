@@ -84,10 +84,11 @@ impl Instrument<Gauge> {
         }
         let meta = self.meta(Vec::new());
         let errors = self.metrics.collector_errors();
-        let create = |meta| {
-            let callback = Arc::new(Callback { meta, read: Box::new(read), errors });
-            (Arc::clone(&callback), callback)
-        };
-        self.metrics.instruments().entry(meta, create).map(drop)
+        let name = meta.name.clone();
+        let created = Arc::new(Callback { meta: meta.clone(), read: Box::new(read), errors });
+        let create = |_| (Arc::clone(&created), Arc::clone(&created));
+        let present = self.metrics.instruments().entry(meta, create)?;
+        // Two closures for one level would be two truths.
+        if Arc::ptr_eq(&present, &created) { Ok(()) } else { Err(RegisterError::Exists(name)) }
     }
 }

@@ -9,8 +9,11 @@ mod labels;
 mod layout;
 mod number;
 mod openmetrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod protobuf;
 mod text;
+mod wire;
 
 use crate::rejections::{Rejection, Rejections};
 use layout::Layout;
@@ -21,6 +24,8 @@ use std::time::Duration;
 
 pub(crate) use labels::parse as parse_labels;
 pub(crate) use layout::Line;
+#[cfg(feature = "otlp")]
+pub(crate) use otlp::Times;
 
 /// The labels of every series.
 pub(crate) type Globals = Arc<[(String, String)]>;
@@ -116,6 +121,8 @@ pub struct Page {
     component: Span,
     globals: Globals,
     rejections: Arc<Rejections>,
+    /// Values the distributions of this reading refused.
+    refused: u64,
     layout: Layout,
 }
 
@@ -135,6 +142,7 @@ impl Page {
         self.series.clear();
         self.buckets.clear();
         self.notes.clear();
+        self.refused = 0;
         self.note_text.clear();
         self.outside_components();
     }
@@ -202,6 +210,7 @@ impl Page {
     /// Reads a distribution from where it is kept.
     pub(crate) fn distribution(&mut self, histogram: &Histogram) -> Value {
         histogram.read_into(&mut self.scratch);
+        self.refused += histogram.refused();
         let start = self.buckets.len();
         self.buckets.extend(self.scratch.buckets());
         let notes = self.notes.len();
@@ -232,6 +241,11 @@ impl Page {
 
     fn note_labels(&self, note: &Note) -> &str {
         note.labels.of(&self.note_text)
+    }
+
+    /// How many values the distributions read so far have refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether there is a family of this name.

@@ -1,9 +1,7 @@
 //! Prometheus' protobuf (`io.prometheus.client.MetricFamily`, each preceded by its length), native histograms included.
-//!
-//! Written in one pass: a message's length is filled in afterwards, as a varint of fixed width, which every decoder
-//! reads.
 
 use super::labels::each;
+use super::wire::{begin, double, end, message, pair, signed, text, unsigned, varint, zigzag};
 use super::{Distribution, Line, Note, Page, Value, classic};
 use perf_core::{HistogramSnapshot, Kind};
 
@@ -12,9 +10,6 @@ const NATIVE_LIMIT: usize = 160;
 
 /// Values at or below this are counted as zero: `2^-128`, as everywhere in perfkit.
 const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
-
-/// Width of the lengths: enough for 256 MiB.
-const LENGTH_BYTES: usize = 4;
 
 impl Page {
     /// Appends the page as length-delimited protobuf.
@@ -129,67 +124,4 @@ fn native(out: &mut Vec<u8>, schema: i8, zeros: u64, buckets: &[(i32, u64)]) {
             before = count;
         }
     });
-}
-
-fn pair(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
-    message(out, field, |out| {
-        text(out, 1, name);
-        text(out, 2, value);
-    });
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unsigned(out: &mut Vec<u8>, field: u32, value: u64) {
-    varint(out, u64::from(field << 3));
-    varint(out, value);
-}
-
-fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
-    unsigned(out, field, zigzag(value));
-}
-
-fn double(out: &mut Vec<u8>, field: u32, value: f64) {
-    varint(out, u64::from(field << 3 | 1));
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-fn text(out: &mut Vec<u8>, field: u32, value: &str) {
-    varint(out, u64::from(field << 3 | 2));
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value.as_bytes());
-}
-
-fn message(out: &mut Vec<u8>, field: u32, body: impl FnOnce(&mut Vec<u8>)) {
-    varint(out, u64::from(field << 3 | 2));
-    let start = begin(out);
-    body(out);
-    end(out, start);
-}
-
-/// Leaves room for a length.
-fn begin(out: &mut Vec<u8>) -> usize {
-    out.extend_from_slice(&[0; LENGTH_BYTES]);
-    out.len()
-}
-
-/// Fills in the length of what was written since `start`.
-fn end(out: &mut [u8], start: usize) {
-    let mut length = out.len() - start;
-    let (head, _) = out.split_at_mut(start);
-    for (position, byte) in head[start - LENGTH_BYTES..].iter_mut().enumerate() {
-        let more = if position + 1 < LENGTH_BYTES { 0x80 } else { 0 };
-        *byte = (length & 0x7F) as u8 | more;
-        length >>= 7;
-    }
 }

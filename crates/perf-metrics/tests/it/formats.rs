@@ -163,3 +163,39 @@ fn protobuf_families_decode_and_native_buckets_sum_to_the_count() {
     assert!(buckets <= 160 && spans == buckets && number(5) >> 1 < 5);
     assert_eq!((number(1), sum as u64 + number(7)), (5001, 5001));
 }
+
+#[cfg(feature = "otlp")]
+#[test]
+fn an_export_request_decodes_and_its_buckets_are_opentelemetrys() {
+    let metrics = metrics();
+    metrics.counter("calls", "Calls").label("route", "/").get().unwrap().add(7);
+    let timer = metrics.timer("query", "Queries").get().unwrap();
+    // One value on the closing bound of a bucket, one just above the next.
+    timer.record(Duration::from_secs(1));
+    timer.record(Duration::from_secs(2));
+    timer.record(Duration::from_secs(2));
+    let mut out = Vec::new();
+    metrics.otlp("shop", 5, 9, &mut out);
+    let resource_metrics = fields(&fields(&out)[0].1);
+    let scope = fields(&resource_metrics[1].1);
+    let named = |name: &str| {
+        let mut found = scope.iter().filter(|(field, _)| *field == 2).map(|(_, metric)| fields(metric));
+        found.find(|metric| metric[0].1 == name.as_bytes()).unwrap()
+    };
+    let calls = fields(&fields(&named("calls_total")[3].1)[0].1);
+    assert_eq!(
+        (calls[0].1.clone(), calls[2].1.clone()),
+        (5_u64.to_le_bytes().to_vec(), 7_u64.to_le_bytes().to_vec())
+    );
+    let query = named("query_seconds");
+    assert_eq!((query[2].1.as_slice(), query[3].0), (b"s".as_slice(), 10));
+    let point = fields(&fields(&query[3].1)[0].1);
+    let buckets = fields(&point.iter().find(|(field, _)| *field == 8).unwrap().1);
+    // At scale 5 a second closes bucket −1, which ends at 2⁰; two seconds close bucket 31.
+    assert_eq!(buckets[0].1[..8], 1_u64.to_le_bytes());
+    let counts = &buckets[1].1;
+    assert_eq!(
+        (counts.len(), counts[0], counts[32], counts.iter().map(|c| u64::from(*c)).sum::<u64>()),
+        (33, 1, 2, 3)
+    );
+}

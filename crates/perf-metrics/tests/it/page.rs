@@ -246,3 +246,46 @@ fn the_format_falls_back_to_text() {
     assert_eq!(Format::negotiate(Some("image/png")), Format::Text);
     assert!(Format::Text.content_type().starts_with("text/plain; version=0.0.4"));
 }
+
+#[test]
+fn a_slow_collector_is_counted_and_left_out_of_the_next_page_only() {
+    struct Slow;
+    impl Component for Slow {
+        fn id(&self) -> ComponentId {
+            ComponentId::new("slow", "one")
+        }
+
+        fn collect(&self, sink: &mut dyn Sink) {
+            let start = perf_core::time::now();
+            while start.elapsed() < std::time::Duration::from_millis(60) {
+                std::hint::spin_loop();
+            }
+            sink.counter(&HITS, &[], 1);
+        }
+    }
+    let metrics = metrics();
+    metrics.register(Arc::new(Slow)).unwrap().keep();
+    let shown: Vec<bool> =
+        (0..3).map(|_| metrics.text().contains("perf_cache_hits_total{name=\"one\"} 1")).collect();
+    assert_eq!(shown, [true, false, true]);
+    assert!(metrics.text().contains(r#"perf_metrics_collector_errors_total{collector="one",kind="slow"} 2"#));
+}
+
+#[test]
+fn refused_values_are_counted_on_the_page() {
+    let metrics = metrics();
+    let sizes = metrics.histogram("sizes", "Sizes").get().unwrap();
+    [f64::NAN, f64::INFINITY, -1.0].into_iter().for_each(|value| sizes.record(value));
+    let text = metrics.text();
+    assert!(
+        text.contains("perf_metrics_rejected_total{reason=\"value\"} 3") && text.contains("sizes_count 0")
+    );
+}
+
+#[test]
+fn a_second_closure_for_one_level_is_refused() {
+    let metrics = metrics();
+    metrics.gauge("depth", "Depth").read_with(|| Some(1.0)).unwrap();
+    let error = metrics.gauge("depth", "Depth").read_with(|| Some(2.0)).unwrap_err();
+    assert_eq!(error, RegisterError::Exists("depth".into()));
+}
