@@ -119,10 +119,12 @@ pub trait Gate: Send + Sync {
 }
 
 impl<G: Gate + ?Sized> Gate for &G {
+    #[inline]
     fn enter(&self, now: &Now) -> Result<Token, Rejected> {
         (**self).enter(now)
     }
 
+    #[inline]
     fn leave(&self, token: Token, leaving: &Leaving<'_>) {
         (**self).leave(token, leaving);
     }
@@ -133,10 +135,12 @@ impl<G: Gate + ?Sized> Gate for &G {
 }
 
 impl<G: Gate + ?Sized> Gate for Arc<G> {
+    #[inline]
     fn enter(&self, now: &Now) -> Result<Token, Rejected> {
         (**self).enter(now)
     }
 
+    #[inline]
     fn leave(&self, token: Token, leaving: &Leaving<'_>) {
         (**self).leave(token, leaving);
     }

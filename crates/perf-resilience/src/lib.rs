@@ -68,6 +68,8 @@ pub mod hedge;
 pub mod pipeline;
 pub mod rate;
 pub mod retry;
+#[cfg(feature = "snapshot")]
+pub mod snapshot;
 pub mod throttle;
 pub mod timeout;
 

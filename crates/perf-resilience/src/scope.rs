@@ -64,22 +64,24 @@ impl<F: Future> Future for Scoped<F> {
     }
 }
 
-/// Restores the surrounding scope when dropped, panics included.
-pub(crate) struct Entered(Option<Instant>);
+/// Restores the surrounding scope when dropped, panics included. A deadline that is none changes nothing.
+pub(crate) struct Entered(Option<Option<Instant>>);
 
 impl Entered {
+    #[inline]
     pub(crate) fn new(deadline: Deadline) -> Self {
+        let Some(own) = deadline.instant() else { return Self(None) };
         let outer = CURRENT.get();
-        CURRENT.set(match (outer, deadline.instant()) {
-            (Some(outer), Some(own)) => Some(outer.min(own)),
-            (outer, own) => outer.or(own),
-        });
-        Self(outer)
+        CURRENT.set(Some(outer.map_or(own, |outer| outer.min(own))));
+        Self(Some(outer))
     }
 }
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        if let Some(outer) = self.0 {
+            CURRENT.set(outer);
+        }
     }
 }

@@ -365,10 +365,12 @@ impl Gate for Shared {
 }
 
 impl Gate for Breaker {
+    #[inline]
     fn enter(&self, now: &Now) -> Result<Token, Rejected> {
         Gate::enter(&*self.shared, now)
     }
 
+    #[inline]
     fn leave(&self, token: Token, leaving: &Leaving<'_>) {
         self.shared.leave(token, leaving);
     }

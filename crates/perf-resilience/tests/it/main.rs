@@ -14,6 +14,8 @@ mod numbers;
 mod pipeline;
 mod rate;
 mod retry;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod timeout;
 #[cfg(feature = "tower")]
 mod tower;

@@ -1,0 +1,73 @@
+use std::io;
+use std::path::PathBuf;
+
+/// What can go wrong with a snapshot. After any of these the snapshots that were there before are as good as they were.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Reading or writing a file failed: the disk is full, the directory read-only, the file not there.
+    #[error("could not {what} `{}`", path.display())]
+    Io {
+        /// What was attempted.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another capture of this target is under way.
+    #[error("target is being captured by process {0}")]
+    Busy(u32),
+    /// There is no snapshot of that name, or it has no manifest and therefore does not exist.
+    #[error("there is no snapshot `{0}`")]
+    Missing(String),
+    /// The manifest was changed, or belongs to another snapshot.
+    #[error("manifest of snapshot `{id}` is not the one that was written: {why}")]
+    Manifest {
+        /// The snapshot.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file of the snapshot is not there.
+    #[error("file `{0}` is missing from the snapshot")]
+    FileMissing(String),
+    /// A file has another length than when it was written.
+    #[error("file `{name}` has {found} bytes instead of {expected}")]
+    FileLength {
+        /// The file.
+        name: String,
+        /// Its length when it was written.
+        expected: u64,
+        /// Its length now.
+        found: u64,
+    },
+    /// A file has the right length and other content than when it was written.
+    #[error("file `{0}` is not what was written")]
+    FileContent(String),
+    /// The files are intact, but what is in them is not.
+    #[error("content of the snapshot is damaged: {0}")]
+    Damaged(String),
+    /// The target is in use, or holds data that nobody agreed to lose.
+    #[error("target cannot be overwritten: {0}")]
+    Refused(String),
+    /// The database refused or failed.
+    #[error("{what} failed: {why}")]
+    Tool {
+        /// What was run.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
+}
+
+impl SnapshotError {
+    pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { what, path, source }
+    }
+
+    pub(super) fn tool(what: &'static str, why: impl std::fmt::Display) -> Self {
+        Self::Tool { what, why: why.to_string() }
+    }
+}

@@ -1,0 +1,484 @@
+//! Backup and restore, with the one part that counts: finding out that a backup can be restored.
+//!
+//! A [`SnapshotTarget`] knows how to capture, check and restore one database; [`Snapshots`] keeps what it captured in a
+//! directory, sealed with checksums, verifies it, rehearses restoring it, and forgets what is old, but never the last one
+//! that is known to be good. Restoring takes two steps and a snapshot of what is about to be overwritten.
+//!
+//! Not offered: replication, recovery to a point in time, consistency across several databases.
+
+mod error;
+mod lock;
+mod manifest;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+mod retention;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use error::SnapshotError;
+pub use manifest::{Drill, FileEntry, Manifest};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresTarget;
+#[cfg(feature = "redis")]
+pub use redis::RedisTarget;
+pub use retention::Retention;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteTarget;
+
+use crate::stats::stats;
+use crate::sync::{AtomicU64, Ordering};
+use async_trait::async_trait;
+use lock::Lock;
+use perf_core::time::{self, Duration};
+use perf_core::{Component, ComponentId, Desc, Health, Name, Rng, Sink, Unit};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a target says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// What it is: `sqlite`, `postgres`, `redis`.
+    pub kind: &'static str,
+    /// What it is called; to be repeated by whoever wants to overwrite it.
+    pub name: String,
+}
+
+/// What a capture says about what it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The files it wrote, relative to the directory it was given.
+    pub files: Vec<String>,
+    /// How many of what are in them.
+    pub counts: BTreeMap<String, u64>,
+    /// Versions of tools and server.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// How thoroughly a snapshot is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The content is read and is whole.
+    Read,
+    /// The content is restored into a place of its own, counted, and removed again.
+    Restore,
+}
+
+/// A database that can be captured and restored.
+#[async_trait]
+pub trait SnapshotTarget: Send + Sync {
+    /// What it is.
+    fn describe(&self) -> Description;
+
+    /// Writes everything into `directory`, which is empty.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends what it started; the directory is then removed by its owner.
+    async fn capture(&self, directory: &Path) -> Result<Captured, SnapshotError>;
+
+    /// Looks at what `directory` holds, and gives its counts.
+    async fn verify(&self, directory: &Path, depth: Depth) -> Result<BTreeMap<String, u64>, SnapshotError>;
+
+    /// Puts the content of `directory` in place of what the target holds. Without `overwrite` the target must be empty.
+    async fn restore(&self, directory: &Path, overwrite: bool) -> Result<(), SnapshotError>;
+}
+
+stats! {
+    /// What has been done with the snapshots of a target.
+    SnapshotStats from Counters {
+        /// Snapshots taken.
+        captured,
+        /// Captures that failed.
+        capture_failed,
+        /// Snapshots found to be good.
+        verified,
+        /// Snapshots found to be damaged.
+        verify_failed,
+        /// Restores rehearsed.
+        drilled,
+        /// Rehearsals that failed.
+        drill_failed,
+        /// Restores done.
+        restored,
+    }
+}
+
+/// The snapshots of one target in a directory. Cheap to clone; clones share the numbers.
+#[derive(Clone)]
+pub struct Snapshots(Arc<Shared>);
+
+struct Shared {
+    name: Name,
+    target: Arc<dyn SnapshotTarget>,
+    root: PathBuf,
+    retention: Retention,
+    counters: Counters,
+    /// Milliseconds since 1970, and durations in milliseconds; 0 while unknown.
+    last_good_ms: AtomicU64,
+    restore_ms: AtomicU64,
+    drill_broken: AtomicU64,
+}
+
+/// A partial snapshot this old belongs to nobody any more.
+const STALE_PARTIAL: Duration = Duration::from_secs(24 * 3600);
+
+impl Snapshots {
+    /// The snapshots of `target` in `root`, which is made when the first one is taken.
+    pub fn new(
+        name: impl Into<Name>,
+        target: Arc<dyn SnapshotTarget>,
+        root: impl Into<PathBuf>,
+        retention: Retention,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            name: name.into(),
+            target,
+            root: root.into(),
+            retention,
+            counters: Counters::default(),
+            last_good_ms: AtomicU64::new(0),
+            restore_ms: AtomicU64::new(0),
+            drill_broken: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes a snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Busy`] while another is being taken; what the target or the disk says.
+    ///
+    /// # Cancel safety
+    /// Dropping the future removes what was written so far.
+    pub async fn capture(&self) -> Result<Manifest, SnapshotError> {
+        let taken = self.0.capture().await;
+        let counter = if taken.is_ok() { &self.0.counters.captured } else { &self.0.counters.capture_failed };
+        counter.increment();
+        taken
+    }
+
+    /// The snapshots there are, oldest first. What has no manifest is none.
+    ///
+    /// # Errors
+    /// The directory could not be read.
+    pub async fn list(&self) -> Result<Vec<Manifest>, SnapshotError> {
+        let mut manifests = Vec::new();
+        for directory in self.0.directories().await? {
+            match Manifest::read(&directory).await {
+                Ok(manifest) => manifests.push(manifest),
+                // One that is damaged is found by `verify`, and must not hide the others.
+                Err(SnapshotError::Missing(_) | SnapshotError::Manifest { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        manifests.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(manifests)
+    }
+
+    /// Checks a snapshot's manifest, files and content, and notes that it is good.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn verify(&self, id: &str) -> Result<Manifest, SnapshotError> {
+        let found = self.0.verify(id, Depth::Read).await;
+        let counters = &self.0.counters;
+        match &found {
+            Ok(manifest) => {
+                counters.verified.increment();
+                self.0.last_good_ms.fetch_max(manifest.started_ms, Ordering::Relaxed);
+            }
+            Err(_) => counters.verify_failed.increment(),
+        }
+        found
+    }
+
+    /// Rehearses restoring the latest snapshot into a place of its own, and measures it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Missing`] when there is none; what is wrong with it.
+    pub async fn drill(&self) -> Result<Drill, SnapshotError> {
+        let done = self.0.drill(self.list().await?.pop()).await;
+        let counters = &self.0.counters;
+        match &done {
+            Ok(drill) => {
+                counters.drilled.increment();
+                self.0.restore_ms.store(drill.restore_ms.max(1), Ordering::Relaxed);
+                self.0.drill_broken.store(0, Ordering::Relaxed);
+            }
+            Err(_) => {
+                counters.drill_failed.increment();
+                self.0.drill_broken.store(1, Ordering::Relaxed);
+            }
+        }
+        done
+    }
+
+    /// Says what restoring a snapshot would do. Nothing is done yet.
+    ///
+    /// # Errors
+    /// What is wrong with the snapshot.
+    pub async fn plan_restore(&self, id: &str) -> Result<RestorePlan, SnapshotError> {
+        let manifest = self.verify(id).await?;
+        Ok(RestorePlan { snapshots: self.clone(), manifest })
+    }
+
+    /// Which snapshots retention would remove.
+    ///
+    /// # Errors
+    /// The directory could not be read.
+    pub async fn plan_prune(&self) -> Result<Vec<String>, SnapshotError> {
+        Ok(self.0.retention.superfluous(&self.list().await?))
+    }
+
+    /// Removes what [`Snapshots::plan_prune`] says, and partial snapshots that nobody writes any more.
+    ///
+    /// # Errors
+    /// A directory could not be removed.
+    pub async fn prune(&self) -> Result<Vec<String>, SnapshotError> {
+        let superfluous = self.plan_prune().await?;
+        for id in &superfluous {
+            let path = self.0.root.join(id);
+            tokio::fs::remove_dir_all(&path).await.map_err(SnapshotError::io("remove", path))?;
+        }
+        self.0.remove_stale_partials().await?;
+        Ok(superfluous)
+    }
+
+    /// Takes, verifies and prunes at every interval, lengthened by up to a tenth; a missed run is made up for once.
+    /// Failures are counted and do not end it. Runs until it is dropped.
+    pub async fn run_every(&self, interval: Duration) {
+        let mut rng = Rng::from_entropy();
+        loop {
+            if let Ok(manifest) = self.capture().await
+                && self.verify(&manifest.id).await.is_ok()
+            {
+                // What could not be removed now is removed after the next capture.
+                let _ = self.prune().await;
+            }
+            time::sleep(interval.mul_f64(1.0 + 0.1 * rng.unit())).await;
+        }
+    }
+
+    /// The totals so far.
+    #[must_use]
+    pub fn stats(&self) -> SnapshotStats {
+        self.0.counters.read()
+    }
+}
+
+impl std::fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshots")
+            .field("name", &self.0.name)
+            .field("root", &self.0.root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    async fn directories(&self) -> Result<Vec<PathBuf>, SnapshotError> {
+        let mut reader = match tokio::fs::read_dir(&self.root).await {
+            Ok(reader) => reader,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(SnapshotError::io("read", &self.root)(error)),
+        };
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next_entry().await.map_err(SnapshotError::io("read", &self.root))? {
+            if !entry.file_name().to_string_lossy().starts_with('.') {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
+    async fn capture(&self) -> Result<Manifest, SnapshotError> {
+        let started_ms = now_ms();
+        tokio::fs::create_dir_all(&self.root).await.map_err(SnapshotError::io("make", &self.root))?;
+        let _lock = Lock::take(&self.root)?;
+        self.remove_stale_partials().await?;
+        let id = format!("{started_ms:013}-{:08x}", Rng::from_entropy().next_u64() >> 32);
+        let partial = Partial(self.root.join(format!(".{id}.partial")));
+        tokio::fs::create_dir(&partial.0).await.map_err(SnapshotError::io("make", &partial.0))?;
+        let Captured { files, counts, versions } = self.target.capture(&partial.0).await?;
+        let mut entries = Vec::new();
+        for name in files {
+            manifest::sync(&partial.0.join(&name)).await?;
+            entries.push(manifest::entry(&partial.0, &name).await?);
+        }
+        let Description { kind, name } = self.target.describe();
+        let manifest = Manifest {
+            id: id.clone(),
+            kind: kind.to_owned(),
+            target: name,
+            started_ms,
+            finished_ms: now_ms(),
+            versions,
+            files: entries,
+            counts,
+            verified_ms: None,
+            drill: None,
+            seal: String::new(),
+        }
+        .sealed();
+        manifest.write(&partial.0).await?;
+        let path = self.root.join(&id);
+        tokio::fs::rename(&partial.0, &path).await.map_err(SnapshotError::io("write", &path))?;
+        manifest::sync(&self.root).await?;
+        Ok(manifest)
+    }
+
+    async fn remove_stale_partials(&self) -> Result<(), SnapshotError> {
+        let mut reader =
+            tokio::fs::read_dir(&self.root).await.map_err(SnapshotError::io("read", &self.root))?;
+        while let Some(entry) = reader.next_entry().await.map_err(SnapshotError::io("read", &self.root))? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(began) = name.strip_prefix('.').filter(|name| name.ends_with(".partial")) else {
+                continue;
+            };
+            let began = began.split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
+            if now_ms().saturating_sub(began) > u64::try_from(STALE_PARTIAL.as_millis()).unwrap_or(u64::MAX) {
+                let path = entry.path();
+                tokio::fs::remove_dir_all(&path).await.map_err(SnapshotError::io("remove", path))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify(&self, id: &str, depth: Depth) -> Result<Manifest, SnapshotError> {
+        let directory = self.root.join(id);
+        let mut manifest = Manifest::read(&directory).await?;
+        manifest.check_files(&directory).await?;
+        let counts = self.target.verify(&directory, depth).await?;
+        for (what, expected) in &manifest.counts {
+            let found = counts.get(what).copied().unwrap_or(0);
+            if found != *expected {
+                return Err(SnapshotError::Damaged(format!("{found} {what} instead of {expected}")));
+            }
+        }
+        manifest.verified_ms = Some(now_ms());
+        let manifest = manifest.sealed();
+        manifest.write(&directory).await?;
+        Ok(manifest)
+    }
+
+    async fn drill(&self, latest: Option<Manifest>) -> Result<Drill, SnapshotError> {
+        let latest = latest.ok_or_else(|| SnapshotError::Missing("latest".to_owned()))?;
+        let start = time::now();
+        let mut manifest = self.verify(&latest.id, Depth::Restore).await?;
+        let restore_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = now_ms();
+        let drill = Drill { at_ms, restore_ms, age_ms: at_ms.saturating_sub(manifest.started_ms) };
+        manifest.drill = Some(drill.clone());
+        manifest.sealed().write(&self.root.join(&latest.id)).await?;
+        Ok(drill)
+    }
+}
+
+/// What restoring a snapshot would do; made by [`Snapshots::plan_restore`].
+#[derive(Debug)]
+#[must_use = "nothing is restored until the plan is applied"]
+pub struct RestorePlan {
+    snapshots: Snapshots,
+    manifest: Manifest,
+}
+
+/// Agreement to a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Only into an empty target.
+    IntoEmpty,
+    /// Over what the target holds, which is named here once more.
+    Overwrite(String),
+}
+
+impl RestorePlan {
+    /// The snapshot that would be restored.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Restores. What is overwritten is captured first; the safety snapshot's manifest is returned, if one was taken.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Refused`] when the target is not empty and not named, or in use; what goes wrong on the way.
+    pub async fn apply(self, confirm: Confirm) -> Result<Option<Manifest>, SnapshotError> {
+        let shared = &*self.snapshots.0;
+        let directory = shared.root.join(&self.manifest.id);
+        let (safety, overwrite) = match confirm {
+            Confirm::IntoEmpty => (None, false),
+            Confirm::Overwrite(name) if name == shared.target.describe().name => {
+                (Some(self.snapshots.capture().await?), true)
+            }
+            Confirm::Overwrite(name) => {
+                return Err(SnapshotError::Refused(format!("it is not called `{name}`")));
+            }
+        };
+        shared.target.restore(&directory, overwrite).await?;
+        shared.counters.restored.increment();
+        Ok(safety)
+    }
+}
+
+/// A directory being written; removed when dropped. Once renamed there is nothing left to remove.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // A partial that cannot be removed now is removed by age.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "a snapshot carries its date; nothing is decided by it")]
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+const RUNS: Desc =
+    Desc::counter("perf_resilience_snapshot_runs_total", "Work done, by kind and result", Unit::Count);
+const AGE: Desc =
+    Desc::gauge("perf_resilience_snapshot_age_seconds", "Age of the newest good snapshot", Unit::Seconds);
+const RESTORE: Desc =
+    Desc::gauge("perf_resilience_snapshot_restore_seconds", "Measured time of a restore", Unit::Seconds);
+
+impl Component for Snapshots {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("snapshot", self.0.name.clone())
+    }
+
+    fn collect(&self, sink: &mut dyn Sink) {
+        let stats = self.stats();
+        for (work, result, total) in [
+            ("capture", "success", stats.captured),
+            ("capture", "failure", stats.capture_failed),
+            ("verify", "success", stats.verified),
+            ("verify", "failure", stats.verify_failed),
+            ("drill", "success", stats.drilled),
+            ("drill", "failure", stats.drill_failed),
+            ("restore", "success", stats.restored),
+        ] {
+            sink.counter(&RUNS, &[("work", work), ("result", result)], total);
+        }
+        let good = self.0.last_good_ms.load(Ordering::Relaxed);
+        if good > 0 {
+            sink.gauge(&AGE, &[], now_ms().saturating_sub(good) as f64 / 1000.0);
+        }
+        let restore = self.0.restore_ms.load(Ordering::Relaxed);
+        if restore > 0 {
+            sink.gauge(&RESTORE, &[], restore as f64 / 1000.0);
+        }
+    }
+
+    fn health(&self) -> Health {
+        if self.0.drill_broken.load(Ordering::Relaxed) == 1 {
+            return Health::degraded("the last rehearsal of a restore failed");
+        }
+        if self.0.last_good_ms.load(Ordering::Relaxed) == 0 {
+            return Health::unknown("no snapshot has been verified yet");
+        }
+        Health::up()
+    }
+}

@@ -1,0 +1,191 @@
+use super::error::SnapshotError;
+use super::{Captured, Depth, Description, SnapshotTarget};
+use async_trait::async_trait;
+use perf_core::{Rng, Secret};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// The dump's file inside a snapshot.
+const FILE: &str = "database.dump";
+
+/// A PostgreSQL database, captured with `pg_dump` in its custom format: one consistent point in time.
+///
+/// Roles and tablespaces are not part of it; recovery to a point in time stays with the tools made for it. The client
+/// tools must be at least as new as the server. A password travels in a file that only its owner can read, never in
+/// arguments.
+#[derive(Clone, Debug)]
+pub struct PostgresTarget {
+    host: String,
+    port: u16,
+    user: String,
+    database: String,
+    password: Option<Secret<String>>,
+    programs: Option<PathBuf>,
+}
+
+impl PostgresTarget {
+    /// The database `database` at `host`, as `user`.
+    pub fn new(
+        host: impl Into<String>,
+        port: u16,
+        user: impl Into<String>,
+        database: impl Into<String>,
+    ) -> Self {
+        let (host, user, database) = (host.into(), user.into(), database.into());
+        Self { host, port, user, database, password: None, programs: None }
+    }
+
+    /// With this password.
+    #[must_use]
+    pub fn password(mut self, password: Secret<String>) -> Self {
+        self.password = Some(password);
+        self
+    }
+
+    /// Where `pg_dump`, `pg_restore` and `psql` are, when they are not on the path.
+    #[must_use]
+    pub fn programs(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.programs = Some(directory.into());
+        self
+    }
+
+    async fn run(
+        &self,
+        program: &'static str,
+        database: &str,
+        arguments: &[&str],
+    ) -> Result<String, SnapshotError> {
+        let path = self.programs.as_ref().map_or_else(|| PathBuf::from(program), |at| at.join(program));
+        let mut command = Command::new(path);
+        command
+            .args(arguments)
+            .env("PGHOST", &self.host)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", &self.user)
+            .env("PGDATABASE", database)
+            .env("PGCONNECT_TIMEOUT", "10")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let _pass_file = match &self.password {
+            Some(password) => {
+                let file = PassFile::write(password.expose())?;
+                command.env("PGPASSFILE", &file.0);
+                Some(file)
+            }
+            None => None,
+        };
+        let output = command.output().await.map_err(|error| SnapshotError::tool(program, error))?;
+        if !output.status.success() {
+            return Err(SnapshotError::tool(program, String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn sql(&self, database: &str, statement: &str) -> Result<String, SnapshotError> {
+        let arguments =
+            ["--no-psqlrc", "--tuples-only", "--no-align", "-v", "ON_ERROR_STOP=1", "-c", statement];
+        Ok(self.run("psql", database, &arguments).await?.trim().to_owned())
+    }
+
+    /// The entries of a dump's table of contents: reading them reads the whole archive's directory.
+    async fn entries(&self, file: &Path) -> Result<u64, SnapshotError> {
+        let file = file.display().to_string();
+        let list = self.run("pg_restore", &self.database, &["--list", &file]).await;
+        let list = list.map_err(|error| SnapshotError::Damaged(error.to_string()))?;
+        Ok(list.lines().filter(|line| !line.starts_with(';') && !line.trim().is_empty()).count() as u64)
+    }
+
+    /// Reads every byte of the dump's data by turning it into SQL that goes nowhere.
+    async fn read_through(&self, file: &Path) -> Result<(), SnapshotError> {
+        let file = file.display().to_string();
+        let read = self.run("pg_restore", &self.database, &["--file=/dev/null", &file]).await;
+        read.map(drop).map_err(|error| SnapshotError::Damaged(error.to_string()))
+    }
+
+    async fn restore_into(&self, database: &str, file: &Path, clean: bool) -> Result<(), SnapshotError> {
+        let file = file.display().to_string();
+        let mut arguments =
+            vec!["--exit-on-error", "--single-transaction", "--no-owner", "--dbname", database];
+        if clean {
+            arguments.extend(["--clean", "--if-exists"]);
+        }
+        arguments.push(&file);
+        self.run("pg_restore", database, &arguments).await.map(drop)
+    }
+}
+
+const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'";
+
+#[async_trait]
+impl SnapshotTarget for PostgresTarget {
+    fn describe(&self) -> Description {
+        Description { kind: "postgres", name: self.database.clone() }
+    }
+
+    async fn capture(&self, directory: &Path) -> Result<Captured, SnapshotError> {
+        let path = directory.join(FILE);
+        let file = path.display().to_string();
+        self.run("pg_dump", &self.database, &["--format=custom", "--file", &file]).await?;
+        let entries = self.entries(&path).await?;
+        let server = self.sql(&self.database, "SHOW server_version").await?;
+        let tool = self.run("pg_dump", &self.database, &["--version"]).await?.trim().to_owned();
+        Ok(Captured {
+            files: vec![FILE.to_owned()],
+            counts: BTreeMap::from([("entries".to_owned(), entries)]),
+            versions: BTreeMap::from([("postgres".to_owned(), server), ("pg_dump".to_owned(), tool)]),
+        })
+    }
+
+    async fn verify(&self, directory: &Path, depth: Depth) -> Result<BTreeMap<String, u64>, SnapshotError> {
+        let file = directory.join(FILE);
+        let counts = BTreeMap::from([("entries".to_owned(), self.entries(&file).await?)]);
+        self.read_through(&file).await?;
+        if depth == Depth::Restore {
+            // A name of its own, so that a rehearsal can never touch a database that somebody uses.
+            let scratch = format!("perf_drill_{:016x}", Rng::from_entropy().next_u64());
+            self.sql(&self.database, &format!("CREATE DATABASE {scratch}")).await?;
+            let restored = self.restore_into(&scratch, &file, false).await;
+            let dropped = self.sql(&self.database, &format!("DROP DATABASE {scratch}")).await;
+            restored.map_err(|error| SnapshotError::Damaged(error.to_string()))?;
+            dropped?;
+        }
+        Ok(counts)
+    }
+
+    async fn restore(&self, directory: &Path, overwrite: bool) -> Result<(), SnapshotError> {
+        let tables = self.sql(&self.database, TABLES).await?;
+        if tables != "0" && !overwrite {
+            return Err(SnapshotError::Refused(format!("`{}` has {tables} tables", self.database)));
+        }
+        self.restore_into(&self.database, &directory.join(FILE), overwrite).await
+    }
+}
+
+/// A password file that only its owner can read; removed when dropped.
+struct PassFile(PathBuf);
+
+impl PassFile {
+    fn write(password: &str) -> Result<Self, SnapshotError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let name = format!("perf-pass-{}-{:016x}", std::process::id(), Rng::from_entropy().next_u64());
+        let path = std::env::temp_dir().join(name);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).map_err(SnapshotError::io("make", &path))?;
+        let pass_file = Self(path);
+        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+        writeln!(file, "*:*:*:*:{escaped}").map_err(SnapshotError::io("write", &pass_file.0))?;
+        Ok(pass_file)
+    }
+}
+
+impl Drop for PassFile {
+    fn drop(&mut self) {
+        // Nothing more can be done about it here; it lies in the temporary directory and nobody else can read it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
