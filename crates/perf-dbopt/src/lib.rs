@@ -43,7 +43,13 @@
 //! |---|---|
 //! | [`fingerprint()`], [`normalize()`], [`statements()`] | statements as bytes, for three dialects, without allocation or regular expressions |
 //! | [`QueryStats`] | per-statement and per-route statistics, slow-query log, N+1 detection; a `Component` |
+//! | [`Finding`], [`advise_pool`] | what is wrong with a database, and with the size of a pool |
 //! | [`advise`] | candidates, search within a budget, advice with reasons |
+#![cfg_attr(
+    feature = "postgres",
+    doc = "| [`postgres`] | plans of normalised statements, what-if through HypoPG, apply, verify, revert, inspection |"
+)]
+#![cfg_attr(feature = "mysql", doc = "| [`mysql`] | what MySQL and MariaDB tell of statements and indexes |")]
 #![cfg_attr(feature = "sqlite", doc = "| [`sqlite`] | what-if through a shadow database, apply and revert |")]
 //!
 //! # Features
@@ -64,7 +70,11 @@
 pub mod advise;
 mod apply;
 mod error;
+mod finding;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 mod observe;
+mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod sql;
@@ -76,7 +86,9 @@ mod text;
 pub use advise::{Workload, WorkloadQuery};
 pub use apply::Apply;
 pub use error::Error;
+pub use finding::{Finding, FindingKind, Severity};
 pub use observe::*;
+pub use pool::{PoolAdvice, PoolEvidence, PoolVerdict, advise_pool};
 pub use sql::{
     Dialect, FINGERPRINT_VERSION, Fingerprint, Lexer, Token, TokenKind, fingerprint, normalize, statements,
 };

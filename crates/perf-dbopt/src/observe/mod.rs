@@ -11,7 +11,11 @@ mod routes;
 mod scope;
 mod stats;
 mod table;
+#[cfg(feature = "tracing")]
+mod tracing;
 
+#[cfg(feature = "tracing")]
+pub use self::tracing::SqlxLayer;
 pub use config::{
     DEFAULT_EXPLAIN_EVERY, DEFAULT_MAX_ROUTES, DEFAULT_MAX_STATEMENTS, DEFAULT_N_PLUS_ONE, DEFAULT_SLOW,
     DEFAULT_SLOW_LOG, ObserverConfig,

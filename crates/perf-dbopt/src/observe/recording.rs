@@ -88,8 +88,22 @@ impl Recording {
     /// Records the end, once.
     #[inline]
     pub(super) fn end(&mut self, end: QueryEnd) {
+        if self.entry.is_some() {
+            self.end_at(end, now());
+        }
+    }
+
+    /// The same for a query whose time was measured elsewhere.
+    pub(super) fn end_after(&mut self, elapsed: Duration, rows: u64) {
+        self.rows = rows;
+        if let Some(finished) = self.start.checked_add(elapsed) {
+            self.end_at(QueryEnd::Done, finished);
+        }
+    }
+
+    #[inline]
+    fn end_at(&mut self, end: QueryEnd, finished: Instant) {
         let Some(entry) = self.entry.take() else { return };
-        let finished = now();
         let elapsed = finished.saturating_duration_since(self.start);
         let taken = nanos(elapsed);
         let totals = &self.stats.0.totals;

@@ -108,6 +108,11 @@ impl QueryStats {
         Recording::start(self.clone(), sql)
     }
 
+    /// Records a query that took `elapsed` and returned or changed `rows`, measured elsewhere.
+    pub fn record(&self, sql: &str, elapsed: Duration, rows: u64) {
+        Recording::start(self.clone(), sql).end_after(elapsed, rows);
+    }
+
     /// Runs a request: repetitions inside `work` are found, and its queries count for `route`. The route must come from
     /// a closed set (`GET /products/{id}`, not the path itself).
     ///

@@ -1,8 +1,8 @@
 use super::catalog::{self, Catalog};
 use super::planner::{Explainer, Plannable, number, text};
 use crate::advise::{
-    Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Shape, SkipReason, Skipped, WhatIf,
-    WorkloadQuery, WriteCost, pose, propose, report, search,
+    Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Problem, Shape, SkipReason, Skipped,
+    WhatIf, WriteCost, pose, propose, report, search,
 };
 use crate::error::Doing;
 use crate::{Dialect, Error, Workload};
@@ -50,13 +50,47 @@ impl PostgresAdvisor {
     /// close the connection to be rid of them.
     pub async fn advise(&self, conn: &mut PgConnection, workload: &Workload) -> Result<Advice, Error> {
         let limits = self.config.limits();
+        let mut posed = self.pose(conn, workload).await?;
+        posed.problem.limits = limits;
+        let choice = search(&posed.problem, &mut posed.planner).await?;
+        let outcomes = outcomes(&mut posed.planner, posed.problem.weights.len(), &choice).await?;
+        let Posed { problem, definitions, planner, skipped, admitted, visible } = posed;
+        planner.finish().await?;
+        let mut advice = Advice { skipped, ..Advice::default() };
+        let statements: Vec<_> = admitted.iter().map(|number| &workload.queries[*number]).collect();
+        report(&mut advice, &statements, &definitions, &problem, &choice, &outcomes, Dialect::Postgres);
+        warn(&mut advice, &visible);
+        Ok(advice)
+    }
+
+    /// States the problem without solving it: for those who search differently, or compare.
+    ///
+    /// # Errors
+    /// As [`advise`](PostgresAdvisor::advise).
+    pub async fn pose<'c>(
+        &self,
+        conn: &'c mut PgConnection,
+        workload: &Workload,
+    ) -> Result<Posed<'c>, Error> {
         let Some(home) = Self::hypopg(conn).await? else {
             return Err(Error::Unexpected("HypoPG is not installed: run CREATE EXTENSION hypopg".to_owned()));
         };
         let catalog = catalog::read(conn).await?;
         let mut planner = HypoPg::new(Explainer::new(conn).await?, &home).await?;
-        let mut advice = Advice::default();
-        let queries = admit(&mut planner, &catalog, workload, &mut advice).await?;
+        let (mut skipped, mut admitted, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, query) in workload.queries.iter().enumerate() {
+            let shape = Shape::of(&query.sql, Dialect::Postgres, &catalog.schema);
+            let refused = match refuse(&shape, &catalog) {
+                Some(reason) => Some(reason),
+                None => planner.admit(&query.sql).await?,
+            };
+            if let Some(reason) = refused {
+                skipped.push(Skipped { fingerprint: query.fingerprint, text: query.text.clone(), reason });
+            } else {
+                admitted.push(number);
+                queries.push((query, shape));
+            }
+        }
         let kinds = Kinds {
             dialect: Dialect::Postgres,
             include: true,
@@ -64,46 +98,44 @@ impl PostgresAdvisor {
             expressions: self.config.expressions,
             covering: self.config.covering,
         };
-        let defs = propose(&queries, &catalog.schema, kinds, self.config.min_rows as f64);
-        let mut problem =
-            pose(&queries, &catalog.schema, &defs, |def, table| catalog.bytes(def, table), WRITE);
-        problem.limits = limits;
-        planner.candidates = defs.iter().map(|def| def.create(Dialect::Postgres, "")).collect();
-        let choice = search(&problem, &mut planner).await?;
-        let outcomes = outcomes(&mut planner, queries.len(), &choice).await?;
-        planner.finish().await?;
-        let statements: Vec<_> = queries.iter().map(|(query, _)| *query).collect();
-        report(&mut advice, &statements, &defs, &problem, &choice, &outcomes, Dialect::Postgres);
-        warn(&mut advice, &catalog);
-        Ok(advice)
+        let definitions = propose(&queries, &catalog.schema, kinds, self.config.min_rows as f64);
+        let problem =
+            pose(&queries, &catalog.schema, &definitions, |def, table| catalog.bytes(def, table), WRITE);
+        planner.offer(&definitions);
+        let visible = catalog
+            .schema
+            .tables()
+            .iter()
+            .zip(&catalog.visible)
+            .map(|(t, share)| (t.name.clone(), *share))
+            .collect();
+        Ok(Posed { problem, definitions, planner, skipped, admitted, visible })
     }
 }
 
-async fn admit<'w>(
-    planner: &mut HypoPg<'_>,
-    catalog: &Catalog,
-    workload: &'w Workload,
-    advice: &mut Advice,
-) -> Result<Vec<(&'w WorkloadQuery, Shape)>, Error> {
-    let mut admitted = Vec::new();
-    for query in &workload.queries {
-        let shape = Shape::of(&query.sql, Dialect::Postgres, &catalog.schema);
-        let refused = match refuse(&shape, catalog) {
-            Some(reason) => Some(reason),
-            None => planner.admit(&query.sql).await?,
-        };
-        match refused {
-            None => admitted.push((query, shape)),
-            Some(reason) => {
-                advice.skipped.push(Skipped {
-                    fingerprint: query.fingerprint,
-                    text: query.text.clone(),
-                    reason,
-                });
-            }
-        }
+/// A problem stated for one PostgreSQL database, with the planner that can judge its candidates.
+#[non_exhaustive]
+pub struct Posed<'c> {
+    /// The problem, without limits.
+    pub problem: Problem,
+    /// The candidates, in the problem's order.
+    pub definitions: Vec<IndexDef>,
+    /// Answers "what if" for them.
+    pub planner: HypoPg<'c>,
+    /// Statements that are not part of the problem, and why.
+    pub skipped: Vec<Skipped>,
+    /// The statements that are, by their number in the workload.
+    pub admitted: Vec<usize>,
+    visible: Vec<(String, f64)>,
+}
+
+impl std::fmt::Debug for Posed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Posed")
+            .field("candidates", &self.definitions.len())
+            .field("statements", &self.admitted.len())
+            .finish_non_exhaustive()
     }
-    Ok(admitted)
 }
 
 fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
@@ -118,7 +150,7 @@ fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
 }
 
 /// HypoPG on one connection, with the candidates and statements of a problem.
-pub(super) struct HypoPg<'c> {
+pub struct HypoPg<'c> {
     explainer: Explainer<'c>,
     create: String,
     drop: String,
@@ -127,8 +159,8 @@ pub(super) struct HypoPg<'c> {
     statements: Vec<Plannable>,
     /// Hypothetical indexes in the session: candidate and its number there.
     present: BTreeMap<usize, String>,
-    /// Which statement is prepared.
-    prepared: Option<usize>,
+    /// Hypothetical indexes of candidates that are offered no more.
+    stale: Vec<String>,
 }
 
 impl<'c> HypoPg<'c> {
@@ -142,15 +174,22 @@ impl<'c> HypoPg<'c> {
             candidates: Vec::new(),
             statements: Vec::new(),
             present: BTreeMap::new(),
-            prepared: None,
+            stale: Vec::new(),
         };
         planner.reset().await?;
         Ok(planner)
     }
 
+    /// Replaces the candidates; they are numbered in this order.
+    pub fn offer(&mut self, candidates: &[IndexDef]) {
+        self.candidates = candidates.iter().map(|def| def.create(Dialect::Postgres, "")).collect();
+        // Numbers now mean other indexes: none of those in the session is one of them.
+        self.stale.extend(std::mem::take(&mut self.present).into_values());
+    }
+
     async fn reset(&mut self) -> Result<(), Error> {
         self.present.clear();
-        self.prepared = None;
+        self.stale.clear();
         let sql = AssertSqlSafe(self.reset.clone());
         sqlx::raw_sql(sql).execute(&mut *self.explainer.conn).await.doing("reset HypoPG")?;
         Ok(())
@@ -167,11 +206,14 @@ impl<'c> HypoPg<'c> {
             return Ok(Some(reason));
         }
         self.statements.push(plannable);
-        self.prepared = Some(self.statements.len() - 1);
         Ok(None)
     }
 
-    async fn finish(mut self) -> Result<(), Error> {
+    /// Gives the session back without hypothetical indexes.
+    ///
+    /// # Errors
+    /// [`Error`] when the database cannot be asked.
+    pub async fn finish(mut self) -> Result<(), Error> {
         self.reset().await?;
         self.explainer.finish().await
     }
@@ -179,7 +221,8 @@ impl<'c> HypoPg<'c> {
     /// Everything a plan needs in one message: hypothetical indexes in and out, the statement, its plan.
     fn message(&self, query: usize, wanted: &[usize]) -> String {
         let mut sql = String::new();
-        for oid in self.present.iter().filter(|(n, _)| !wanted.contains(n)).map(|(_, oid)| oid) {
+        let leaving = self.present.iter().filter(|(n, _)| !wanted.contains(n)).map(|(_, oid)| oid);
+        for oid in leaving.chain(&self.stale) {
             sql += &format!("select {}({oid});", self.drop);
         }
         for number in wanted.iter().filter(|n| !self.present.contains_key(n)) {
@@ -206,6 +249,7 @@ impl<'c> HypoPg<'c> {
             }
         };
         self.present.retain(|number, _| wanted.contains(number));
+        self.stale.clear();
         let mut plan = String::new();
         for row in &rows {
             let text = match row.try_get_raw(0) {
@@ -227,6 +271,12 @@ impl<'c> HypoPg<'c> {
     async fn describe(&mut self, query: usize, wanted: &[usize]) -> Result<Vec<String>, Error> {
         let plan = self.explain(query, wanted).await?;
         Ok(words(&plan))
+    }
+}
+
+impl std::fmt::Debug for HypoPg<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HypoPg").field("candidates", &self.candidates.len()).finish_non_exhaustive()
     }
 }
 
@@ -283,15 +333,13 @@ fn words(plan: &str) -> Vec<String> {
     lines
 }
 
-fn warn(advice: &mut Advice, catalog: &Catalog) {
-    for (table, visible) in catalog.schema.tables().iter().zip(&catalog.visible) {
-        let covering =
-            advice.create.iter().any(|a| a.index.table == table.name && !a.index.include.is_empty());
+fn warn(advice: &mut Advice, visible: &[(String, f64)]) {
+    for (table, visible) in visible {
+        let covering = advice.create.iter().any(|a| a.index.table == *table && !a.index.include.is_empty());
         if covering && *visible < VISIBLE {
             advice.warnings.push(format!(
-                "only {:.0} % of the pages of {} are known to be visible to all: run VACUUM, or covering indexes gain little",
-                visible * 100.0,
-                table.name
+                "only {:.0} % of the pages of {table} are known to be visible to all: run VACUUM, or covering indexes gain little",
+                visible * 100.0
             ));
         }
     }

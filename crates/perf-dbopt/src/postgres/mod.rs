@@ -3,16 +3,18 @@
 mod advisor;
 mod apply;
 mod catalog;
+mod inspect;
 mod planner;
 mod repair;
 mod size;
 mod sources;
 
-pub use advisor::{PostgresAdvisor, estimate_sizes};
+pub use advisor::{HypoPg, Posed, PostgresAdvisor, estimate_sizes};
 pub use apply::{
     Applied, ApplyPolicy, AuditEntry, AuditSink, Baseline, IndexApplier, IndexOutcome, JsonLines, NoAudit,
     Refusal, Repaired, StatementChange, Verdict, VerifyPolicy, judge,
 };
+pub use inspect::{inspect, maintain};
 pub use planner::{Explained, Explainer};
 pub use size::{ColumnSize, IndexSize};
 pub use sources::{Capability, StatementDelta, StatementsDelta, StatementsSnapshot};

@@ -2,12 +2,16 @@
 
 #[cfg(test)]
 mod fingerprints;
+#[cfg(all(test, feature = "mysql"))]
+mod mariadb;
 #[cfg(all(test, feature = "sqlite"))]
 mod observing_sqlite;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_advice;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_apply;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_inspect;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_plans;
 #[cfg(test)]
@@ -16,3 +20,5 @@ mod series;
 mod shop;
 #[cfg(all(test, feature = "sqlite"))]
 mod sqlite_advice;
+#[cfg(all(test, feature = "sqlite", feature = "tracing"))]
+mod tracing_route;
