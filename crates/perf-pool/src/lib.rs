@@ -25,6 +25,8 @@
 //! |---|---|
 //! | [`Pool`], [`Builder`], [`PoolConfig`] | the pool and its description |
 //! | [`Acquire`], [`Lease`] | waiting for a connection, and having one |
+//! | [`balance`] | several endpoints behind one `acquire`, and which of them are ill |
+//! | [`sizing`] | how many connections there should be, and why |
 //! | [`Manager`], [`Condition`] | whoever makes, checks and resets connections |
 //! | [`Error`] | which wait ran out, and who holds the connections |
 //! | [`PoolStats`], [`METRICS`], [`PoolEvent`] | what is going on |
@@ -42,20 +44,32 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `sqlite`, `postgres`, `mysql` | managers over raw `sqlx` connections | `sqlx` with that driver |
+//! | `redis` | a manager over `redis` connections | `redis` |
+//! | `deadpool`, `bb8` | managers written for those pools are used as they are | that pool's crate |
+//! | `tower` | a service that gives each request a lease | `tower-service` |
 //! | `serde` | [`PoolConfig`] reads and writes as text | `serde` |
 //!
 //! # What it is not
 //!
 //! It does not retry a query and does not cache a result; those are perf-resilience and perf-cache.
 
+mod adapters;
+pub mod balance;
 mod core;
 mod error;
 mod event;
 mod manager;
 mod managers;
 mod pool;
+pub mod sizing;
 mod sync;
 
+#[cfg(feature = "bb8")]
+pub use adapters::Bb8;
+#[cfg(feature = "tower")]
+pub use adapters::PooledService;
+#[cfg(feature = "deadpool")]
+pub use adapters::{Deadpool, DeadpoolError};
 pub use error::{Cause, Error, Holder, Saturated};
 pub use event::PoolEvent;
 pub use manager::{Condition, Manager};
@@ -63,6 +77,8 @@ pub use manager::{Condition, Manager};
 pub use managers::MySql;
 #[cfg(feature = "postgres")]
 pub use managers::Postgres;
+#[cfg(feature = "redis")]
+pub use managers::Redis;
 #[cfg(feature = "sqlite")]
 pub use managers::Sqlite;
 pub use pool::{

@@ -22,7 +22,7 @@ use crate::error::{Error, Holder};
 use crate::manager::Manager;
 use acquire::Patience;
 use perf_core::time::{self, Duration};
-use perf_core::{Deadline, InvalidConfig, Name};
+use perf_core::{Deadline, HistogramSnapshot, InvalidConfig, Name};
 use shared::Shared;
 use std::fmt;
 use std::panic::Location;
@@ -197,6 +197,18 @@ impl<M: Manager> Pool<M> {
     #[must_use]
     pub fn manager(&self) -> &M {
         &self.shared.manager
+    }
+
+    /// How long callers waited that had to wait, so far.
+    #[must_use]
+    pub fn waits(&self) -> HistogramSnapshot {
+        self.shared.waits.snapshot()
+    }
+
+    /// How long leases were held, so far.
+    #[must_use]
+    pub fn holds(&self) -> HistogramSnapshot {
+        self.shared.holds.snapshot()
     }
 
     /// How long leases are held, on average; none before the first came back.

@@ -4,12 +4,19 @@
 
 mod accounts;
 mod acquire;
+mod adapters;
 mod admin;
 mod age;
+mod balanced;
 mod create;
 mod fake;
 mod numbers;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 mod returns;
+mod scenarios;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod validate;
