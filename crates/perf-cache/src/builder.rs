@@ -2,6 +2,8 @@
 
 use crate::cache::Cache;
 use crate::config::{CacheConfig, Capacity, Preset, Refresh};
+use crate::remote::codec::{Codec, Compression};
+use crate::remote::shared::Shared;
 use crate::space::CacheSpace;
 use crate::{EngineKind, Key};
 use perf_core::{InvalidConfig, Name};
@@ -18,6 +20,10 @@ pub(crate) struct Parts<K, V> {
     weigher: Option<Weigher<K, V>>,
     tolerance: Option<Tolerance>,
     pub(crate) seed: Option<u64>,
+    codec: Option<Box<dyn Codec<V>>>,
+    compression: Compression,
+    schema: u32,
+    max_stored_bytes: usize,
 }
 
 /// What an entry costs beside its key and value: the entry itself, its place in the table and in the policy.
@@ -30,6 +36,15 @@ impl<K, V> Parts<K, V> {
             _ => (size_of::<K>() + size_of::<V>()) as u64,
         };
         own.saturating_add(OVERHEAD)
+    }
+
+    /// How values go to the second tier, if they do.
+    pub(crate) fn shared(&mut self) -> Option<Shared<V>>
+    where
+        V: Send + Sync + 'static,
+    {
+        let codec = self.codec.take()?;
+        Some(Shared::new(codec, self.schema, self.compression, self.max_stored_bytes))
     }
 
     pub(crate) fn tolerates(&self, error: &(dyn Any + Send + Sync)) -> bool {
@@ -48,8 +63,19 @@ pub struct CacheBuilder<K, V> {
 }
 
 impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
+    /// Eight mebibytes: beyond it a value holds up everything else on the connection.
+    pub const MAX_STORED_BYTES: usize = 8 << 20;
+
     pub(crate) fn new(space: CacheSpace, name: String) -> Self {
-        let parts = Parts { weigher: None, tolerance: None, seed: None };
+        let parts = Parts {
+            weigher: None,
+            tolerance: None,
+            seed: None,
+            codec: None,
+            compression: Compression::default(),
+            schema: 0,
+            max_stored_bytes: Self::MAX_STORED_BYTES,
+        };
         Self { space, name, config: CacheConfig::default(), parts, types: PhantomData }
     }
 
@@ -150,6 +176,31 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// How values become bytes, which puts them into the space's second tier, if it has one.
+    pub fn codec(mut self, codec: impl Codec<V>) -> Self {
+        self.parts.codec = Some(Box::new(codec));
+        self
+    }
+
+    /// Whether values are compressed on their way to the second tier.
+    pub const fn compress(mut self, compression: Compression) -> Self {
+        self.parts.compression = compression;
+        self
+    }
+
+    /// The version of the value's type in the second tier. Raise it when the type changes: values of other versions are
+    /// neither read nor overwritten.
+    pub const fn schema(mut self, version: u32) -> Self {
+        self.parts.schema = version;
+        self
+    }
+
+    /// Larger values are not written to the second tier, nor read from it. Default [`Self::MAX_STORED_BYTES`].
+    pub const fn max_stored_bytes(mut self, bytes: usize) -> Self {
+        self.parts.max_stored_bytes = bytes;
+        self
+    }
+
     /// Makes jitter and early refreshes repeatable.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.parts.seed = Some(seed);
@@ -164,7 +215,7 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self.config.validate().map_err(|invalid| invalid.within(&self.name))?;
         self.space.claim(&self.name)?;
         let name = Name::from(format!("{}.{}", self.space.name(), self.name));
-        Ok(Cache::new(name, self.config, self.space.inner(), self.parts))
+        Ok(Cache::new(name, &self.name, self.config, self.space.inner(), self.parts))
     }
 }
 

@@ -7,7 +7,9 @@ use crate::engine::{AnyEngine, Discarded, Engine};
 use crate::entry::{Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
+use crate::key::CacheKey;
 use crate::load::{Adaptive, Find, Flights, GetOrLoad, LoadCall, Optional, Plain, Value};
+use crate::remote::shared::{Identity, Shared};
 use crate::space::SpaceInner;
 use crate::stats::{CacheStats, Numbers};
 use crate::{Invalidating, Key};
@@ -55,6 +57,9 @@ pub(crate) struct Inner<K, V> {
     pub(crate) space: Arc<SpaceInner>,
     pub(crate) numbers: Numbers,
     pub(crate) loads: Semaphore,
+    /// Its name among all nodes, if there are others.
+    pub(crate) identity: Option<Identity>,
+    pub(crate) shared: Option<Shared<V>>,
     hasher: foldhash::quality::RandomState,
     parts: Parts<K, V>,
     cleared_at: AtomicU64,
@@ -62,7 +67,13 @@ pub(crate) struct Inner<K, V> {
 }
 
 impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
-    pub(crate) fn new(name: Name, config: CacheConfig, space: Arc<SpaceInner>, parts: Parts<K, V>) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        own: &str,
+        config: CacheConfig,
+        space: Arc<SpaceInner>,
+        mut parts: Parts<K, V>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let hasher = foldhash::quality::RandomState::default();
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
@@ -71,6 +82,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             name,
             engine: AnyEngine::new(&config),
             flights: Flights::new(),
+            identity: space.remote.as_ref().map(|_| Identity::new(&space.name, own)),
+            shared: parts.shared().filter(|_| space.remote.is_some()),
             space,
             numbers: Numbers::default(),
             loads: Semaphore::new(config.max_loads as usize),
@@ -204,19 +217,21 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub fn invalidate<Q>(&self, key: &Q) -> Invalidating
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: CacheKey + Hash + Eq + ?Sized,
     {
+        let published = self.0.publish_key(key);
         self.0.forget(key);
-        Invalidating::local()
+        published
     }
 
     /// Ends the life of `key`, but keeps the value for failures of the next load.
     pub fn expire<Q>(&self, key: &Q) -> Invalidating
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: CacheKey + Hash + Eq + ?Sized,
     {
         let inner = &*self.0;
+        let published = inner.publish_key(key);
         let hash = inner.hash(key);
         let mut shard = inner.flights.shard(hash);
         Flights::supersede(&mut shard, key);
@@ -224,17 +239,19 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             held.expire(tick());
         }
         inner.numbers.invalidated.increment();
-        Invalidating::local()
+        published
     }
 
     /// Drops everything this cache holds and overtakes all its loads.
     pub fn clear(&self) -> Invalidating {
         let inner = &*self.0;
+        let namespace = inner.identity.as_ref().map(|identity| identity.namespace);
+        let published = namespace.map_or_else(Invalidating::local, |fence| inner.space.publish(&[fence]));
         inner.space.fences.other(|number| inner.cleared_at.store(number, Ordering::Release));
         inner.flights.supersede_all();
         drop(inner.engine.clear());
         inner.numbers.invalidated.increment();
-        Invalidating::local()
+        published
     }
 
     /// What it has done so far, and what it holds.
@@ -301,6 +318,20 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         self.cleared_at.load(Ordering::Acquire)
     }
 
+    /// Tells other nodes that what they know of a key is over.
+    fn publish_key<Q: CacheKey + ?Sized>(&self, key: &Q) -> Invalidating {
+        let fence = self.identity.as_ref().map(|identity| identity.key(key));
+        fence.map_or_else(Invalidating::local, |fence| self.space.publish(&[fence]))
+    }
+
+    /// The fences of an entry beside its tags: its own key's and its namespace's, as other nodes name them.
+    pub(crate) fn identify(&self, key: &K, tags: &mut crate::tag::Tags) {
+        if let Some(identity) = &self.identity {
+            tags.push(crate::Tag(identity.namespace));
+            tags.push(crate::Tag(identity.key(key)));
+        }
+    }
+
     fn forget<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
@@ -325,6 +356,9 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             Found::Value(value) => Some(value),
             Found::Nothing | Found::NotModified => None,
         };
+        self.publish_key(&key).detach();
+        let mut tags = loaded.tags;
+        self.identify(&key, &mut tags);
         let mut shard = self.flights.shard(hash);
         Flights::supersede(&mut shard, &key);
         let draft = Draft {
@@ -332,7 +366,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             weight: self.weigh(&key, value.as_ref()),
             key,
             value,
-            tags: loaded.tags.to_boxed(),
+            tags: tags.to_boxed(),
             etag: loaded.etag,
             as_of: self.space.fences.newest(),
         };

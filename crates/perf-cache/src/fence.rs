@@ -62,6 +62,15 @@ impl Fences {
         number
     }
 
+    /// Fences everything there is.
+    pub(crate) fn everything(&self) {
+        let mut table = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        let number = self.newest.load(Ordering::Relaxed) + 1;
+        table.clear();
+        self.floor.store(number, Ordering::Release);
+        self.newest.store(number, Ordering::Release);
+    }
+
     /// Whether what was loaded as of `as_of` and depends on `tags` is still valid.
     pub(crate) fn allow(&self, as_of: u64, tags: &[u64]) -> bool {
         if as_of < self.floor.load(Ordering::Acquire) {

@@ -40,7 +40,11 @@
 //!
 //! | feature | what it adds | cost |
 //! |---|---|---|
-//! | `serde` | configuration reads and writes as text | the `serde` crate |
+//! | `serde` | configuration reads and writes as text | none beyond the `serde` crate, which codecs need anyway |
+//! | `redis` | Redis as second tier and invalidation log | the `redis` crate |
+//! | `json`, `messagepack` | codecs beside postcard | `serde_json`, `rmp-serde` |
+//! | `lz4` | compression of values in the second tier | `lz4_flex` |
+//! | `moka` | moka as the engine, beside our own | `moka` |
 //!
 //! # What it is not
 //!
@@ -60,6 +64,7 @@ mod hit;
 mod key;
 mod load;
 mod receipt;
+mod remote;
 mod space;
 mod stats;
 mod tag;
@@ -73,6 +78,17 @@ pub use hit::{Freshness, Hit, Lookup};
 pub use key::{CacheKey, Key};
 pub use load::{GetOrLoad, LoadCall, LoadContext, Loaded};
 pub use receipt::{Invalidating, Receipt};
+pub use remote::codec::{Codec, CodecError, Compression, Postcard};
+pub use remote::guard::{StoreGuard, Trip};
+pub use remote::memory::MemoryStore;
+pub use remote::port::{Ends, InvalidationLog, Position, Record, Store, StoreError, Stored};
 pub use space::{CacheSpace, CacheSpaceBuilder};
-pub use stats::CacheStats;
+pub use stats::{CacheStats, SpaceStats};
 pub use tag::Tag;
+
+#[cfg(feature = "json")]
+pub use remote::codec::Json;
+#[cfg(feature = "messagepack")]
+pub use remote::codec::MessagePack;
+#[cfg(feature = "redis")]
+pub use remote::redis::{RedisConfig, RedisStore};

@@ -1,13 +1,20 @@
 //! A space: the caches of one application, and the tags they share.
 
 use crate::builder::CacheBuilder;
+use crate::clock::tick;
 use crate::collector::Collector;
 use crate::fence::Fences;
+use crate::remote::Remote;
+use crate::remote::guard::{StoreGuard, Trip};
+use crate::remote::port::{InvalidationLog, Store};
+use crate::stats::SpaceStats;
 use crate::{Invalidating, Key, Tag};
-use perf_core::{InvalidConfig, Name};
+use perf_core::{Component, ComponentId, Deadline, Health, InvalidConfig, Name, Sink, time};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The caches of one application. Tags are shared by all caches of a space. Cheap to clone; clones share everything.
 ///
@@ -28,20 +35,70 @@ pub struct CacheSpace(Arc<SpaceInner>);
 
 /// What the caches of a space share.
 pub(crate) struct SpaceInner {
-    name: Name,
+    pub(crate) name: Name,
     pub(crate) fences: Fences,
+    /// Since when the log has not been followed; the greatest number while it is.
+    pub(crate) degraded_since: AtomicU64,
+    pub(crate) degraded_ttl: Duration,
+    pub(crate) remote: Option<Arc<Remote>>,
     names: Mutex<BTreeSet<String>>,
+}
+
+impl SpaceInner {
+    /// The log is followed to its end, or it cannot be read.
+    pub(crate) fn log_is_followed(&self, followed: bool) {
+        if followed {
+            self.degraded_since.store(u64::MAX, Ordering::Release);
+        } else {
+            self.degraded_since.fetch_min(tick().0, Ordering::AcqRel);
+        }
+    }
+
+    /// Invalidations may have been missed: nothing loaded so far is served any more.
+    pub(crate) fn forget_everything(&self) {
+        self.fences.everything();
+    }
+
+    /// Sends fences to other nodes, if there are any.
+    pub(crate) fn publish(&self, fences: &[u64]) -> Invalidating {
+        let Some(remote) = &self.remote else { return Invalidating::local() };
+        Invalidating::remote(remote, remote.publish(fences))
+    }
+}
+
+impl Drop for SpaceInner {
+    fn drop(&mut self) {
+        if let Some(remote) = &self.remote {
+            remote.stop();
+        }
+    }
 }
 
 impl CacheSpace {
     /// A builder for the space of this name.
     pub fn builder(name: impl Into<Name>) -> CacheSpaceBuilder {
-        CacheSpaceBuilder { name: name.into(), max_fences: Fences::LIMIT }
+        CacheSpaceBuilder {
+            name: name.into(),
+            max_fences: Fences::LIMIT,
+            degraded_ttl: CacheSpaceBuilder::DEGRADED_TTL,
+            timeout: CacheSpaceBuilder::STORE_TIMEOUT,
+            guard: None,
+            shared: None,
+            #[cfg(feature = "redis")]
+            redis: None,
+        }
     }
 
     /// A space within this process, with the defaults.
     pub fn in_process(name: impl Into<Name>) -> Self {
-        Self::builder(name).assemble()
+        Self(Arc::new(SpaceInner {
+            name: name.into(),
+            fences: Fences::new(Fences::LIMIT),
+            degraded_since: AtomicU64::new(u64::MAX),
+            degraded_ttl: CacheSpaceBuilder::DEGRADED_TTL,
+            remote: None,
+            names: Mutex::default(),
+        }))
     }
 
     /// A builder for the cache of this name within the space.
@@ -54,8 +111,36 @@ impl CacheSpace {
     ///
     /// The cost does not depend on how many entries have the tags. The local effect is there when this returns.
     pub fn invalidate_tags(&self, tags: impl IntoIterator<Item = Tag>) -> Invalidating {
-        self.0.fences.tags(tags.into_iter().map(Tag::hash));
-        Invalidating::local()
+        let fences: Vec<u64> = tags.into_iter().map(Tag::hash).collect();
+        // What the second tier holds must be refused before memory can ask it again.
+        let published = self.0.publish(&fences);
+        self.0.fences.tags(fences);
+        published
+    }
+
+    /// Whether the log is followed, so that invalidations by other nodes arrive. Always true within one process.
+    #[must_use]
+    pub fn is_coherent(&self) -> bool {
+        self.0.degraded_since.load(Ordering::Acquire) == u64::MAX
+    }
+
+    /// Waits until the log is followed, `limit` at most. Nothing requires it: until then reads are answered from memory
+    /// and loaders, for [`degraded_ttl`](CacheSpaceBuilder::degraded_ttl) at most.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn coherent(&self, limit: Duration) -> bool {
+        let deadline = Deadline::within(limit);
+        while !self.is_coherent() && !deadline.has_passed(time::now()) {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+        self.is_coherent()
+    }
+
+    /// What the second tier and the log have done so far; zeros within one process.
+    #[must_use]
+    pub fn stats(&self) -> SpaceStats {
+        self.0.remote.as_ref().map_or_else(SpaceStats::default, |remote| SpaceStats::of(remote))
     }
 
     /// Collects invalidations to be published together, after a transaction commits.
@@ -90,6 +175,24 @@ impl CacheSpace {
     }
 }
 
+impl Component for CacheSpace {
+    fn id(&self) -> ComponentId {
+        ComponentId::new("cache_space", self.0.name.clone())
+    }
+
+    fn collect(&self, sink: &mut dyn Sink) {
+        self.stats().collect(self.is_coherent(), sink);
+    }
+
+    fn health(&self) -> Health {
+        if self.is_coherent() {
+            Health::up()
+        } else {
+            Health::degraded("the invalidation log cannot be read: values live for `degraded_ttl` at most")
+        }
+    }
+}
+
 impl fmt::Debug for CacheSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheSpace").field("name", &self.0.name).finish_non_exhaustive()
@@ -97,14 +200,24 @@ impl fmt::Debug for CacheSpace {
 }
 
 /// Builds a [`CacheSpace`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct CacheSpaceBuilder {
     name: Name,
     max_fences: usize,
+    degraded_ttl: Duration,
+    timeout: Duration,
+    guard: Option<Arc<dyn StoreGuard>>,
+    shared: Option<(Arc<dyn Store>, Arc<dyn InvalidationLog>)>,
+    #[cfg(feature = "redis")]
+    redis: Option<crate::RedisConfig>,
 }
 
 impl CacheSpaceBuilder {
+    /// Five seconds: what users put up with when an update made elsewhere is late.
+    pub const DEGRADED_TTL: Duration = Duration::from_secs(5);
+    /// A hundred milliseconds: a hundred times a healthy answer, and little beside most loads.
+    pub const STORE_TIMEOUT: Duration = Duration::from_millis(100);
+
     /// Tags whose invalidation is remembered one by one, 65,536 by default. When there are more, the older half is
     /// forgotten, and whatever was loaded before those is loaded again.
     pub const fn max_fences(mut self, fences: usize) -> Self {
@@ -112,7 +225,39 @@ impl CacheSpaceBuilder {
         self
     }
 
-    /// The space.
+    /// While the log cannot be read, no value is served longer than this without being loaded again. Default
+    /// [`Self::DEGRADED_TTL`].
+    pub const fn degraded_ttl(mut self, life: Duration) -> Self {
+        self.degraded_ttl = life;
+        self
+    }
+
+    /// How long a call to the second tier may take. Default [`Self::STORE_TIMEOUT`].
+    pub const fn store_timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// What decides whether the second tier is asked, instead of [`Trip`](crate::Trip).
+    pub fn guard(mut self, guard: Arc<dyn StoreGuard>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// A second tier and a log of one's own. Caches with a [`codec`](CacheBuilder::codec) use the tier; all use the log.
+    pub fn shared(mut self, store: Arc<dyn Store>, log: Arc<dyn InvalidationLog>) -> Self {
+        self.shared = Some((store, log));
+        self
+    }
+
+    /// Redis as the second tier and the log.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, config: crate::RedisConfig) -> Self {
+        self.redis = Some(config);
+        self
+    }
+
+    /// The space. It does not wait for Redis and does not fail because Redis is down.
     ///
     /// # Errors
     /// [`InvalidConfig`] when a setting is out of range.
@@ -120,14 +265,50 @@ impl CacheSpaceBuilder {
         if self.max_fences < 2 {
             return Err(InvalidConfig::new("max_fences", self.max_fences, "2 or more"));
         }
-        Ok(self.assemble())
+        if self.timeout.is_zero() {
+            return Err(InvalidConfig::new("store_timeout", "0s", "1ns or more"));
+        }
+        self.assemble()
     }
 
-    fn assemble(self) -> CacheSpace {
-        CacheSpace(Arc::new(SpaceInner {
+    fn assemble(self) -> Result<CacheSpace, InvalidConfig> {
+        let shared = self.ports()?;
+        let remote = shared.map(|(store, log)| {
+            let guard = self.guard.clone().unwrap_or_else(|| Arc::new(Trip::default()));
+            Arc::new(Remote::new(Some(store), Some(log), guard, self.timeout))
+        });
+        let since = if remote.is_some() { tick().0 } else { u64::MAX };
+        let inner = Arc::new(SpaceInner {
             name: self.name,
             fences: Fences::new(self.max_fences),
+            degraded_since: AtomicU64::new(since),
+            degraded_ttl: self.degraded_ttl,
+            remote,
             names: Mutex::default(),
-        }))
+        });
+        if let Some(remote) = &inner.remote {
+            remote.start(&inner);
+        }
+        Ok(CacheSpace(inner))
+    }
+
+    #[cfg(feature = "redis")]
+    fn ports(&self) -> Result<Option<Ports>, InvalidConfig> {
+        let Some(config) = &self.redis else { return Ok(self.shared.clone()) };
+        let redis = Arc::new(crate::RedisStore::new(&self.name, config)?);
+        Ok(Some((redis.clone(), redis)))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn ports(&self) -> Result<Option<Ports>, InvalidConfig> {
+        Ok(self.shared.clone())
+    }
+}
+
+type Ports = (Arc<dyn Store>, Arc<dyn InvalidationLog>);
+
+impl fmt::Debug for CacheSpaceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheSpaceBuilder").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! What a cache counts, and how its numbers leave it.
 
+use crate::remote::Remote;
 use perf_core::{Counter, Desc, Histogram, Sink, Unit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -214,5 +215,120 @@ impl Numbers {
         sink.gauge(&ENTRIES, &[], stats.entries as f64);
         sink.gauge(&WEIGHT, &[], stats.weight as f64);
         sink.gauge(&CAPACITY, &[], capacity as f64);
+    }
+}
+
+/// What the second tier and the log of a space have done. All totals are monotone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpaceStats {
+    /// Values that the second tier had and that were valid.
+    pub hits: u64,
+    /// Values that the second tier did not have.
+    pub misses: u64,
+    /// Reads of the second tier that failed or took too long.
+    pub errors: u64,
+    /// Calls to the second tier that the guard refused.
+    pub skipped: u64,
+    /// Bytes from the second tier that were not exactly ours.
+    pub refused: u64,
+    /// Values from the second tier that were invalidated after they were loaded.
+    pub outdated: u64,
+    /// Values written to the second tier.
+    pub written: u64,
+    /// Writes to the second tier that failed or took too long.
+    pub write_errors: u64,
+    /// Values that could not be encoded or were too large for the second tier.
+    pub unencodable: u64,
+    /// Records of the log that were applied.
+    pub applied: u64,
+    /// Times that records of the log may have been lost, and everything was loaded again.
+    pub gaps: u64,
+    /// Fences sent to the log.
+    pub published: u64,
+    /// Attempts to send fences that failed.
+    pub publish_errors: u64,
+    /// Fences that wait to be sent.
+    pub waiting: u64,
+}
+
+const REMOTE_READS: Desc =
+    Desc::counter("perf_cache_remote_reads_total", "Reads of the second tier, by result", Unit::Count);
+const REMOTE_WRITES: Desc =
+    Desc::counter("perf_cache_remote_writes_total", "Writes to the second tier, by result", Unit::Count);
+const LOG_APPLIED: Desc =
+    Desc::counter("perf_cache_log_applied_total", "Records of the invalidation log applied", Unit::Count);
+const LOG_GAPS: Desc =
+    Desc::counter("perf_cache_log_gaps_total", "Times that records may have been lost", Unit::Count);
+const LOG_PUBLISHED: Desc =
+    Desc::counter("perf_cache_log_published_total", "Fences sent, by result", Unit::Count);
+const LOG_WAITING: Desc = Desc::gauge("perf_cache_log_waiting", "Fences that wait to be sent", Unit::Count);
+const COHERENT: Desc = Desc::gauge("perf_cache_coherent", "Whether the log is followed, 1 or 0", Unit::Count);
+
+impl SpaceStats {
+    pub(crate) fn of(remote: &Remote) -> Self {
+        let numbers = &remote.numbers;
+        Self {
+            hits: numbers.hits.get(),
+            misses: numbers.misses.get(),
+            errors: numbers.errors.get(),
+            skipped: numbers.skipped.get(),
+            refused: numbers.refused.get(),
+            outdated: numbers.outdated.get(),
+            written: numbers.written.get(),
+            write_errors: numbers.write_errors.get(),
+            unencodable: numbers.unencodable.get(),
+            applied: numbers.applied.get(),
+            gaps: numbers.gaps.get(),
+            published: numbers.published.get(),
+            publish_errors: numbers.publish_errors.get(),
+            waiting: remote.outbox.len() as u64,
+        }
+    }
+
+    /// What happened after `earlier`; the level `waiting` is the present one.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            misses: self.misses.saturating_sub(earlier.misses),
+            errors: self.errors.saturating_sub(earlier.errors),
+            skipped: self.skipped.saturating_sub(earlier.skipped),
+            refused: self.refused.saturating_sub(earlier.refused),
+            outdated: self.outdated.saturating_sub(earlier.outdated),
+            written: self.written.saturating_sub(earlier.written),
+            write_errors: self.write_errors.saturating_sub(earlier.write_errors),
+            unencodable: self.unencodable.saturating_sub(earlier.unencodable),
+            applied: self.applied.saturating_sub(earlier.applied),
+            gaps: self.gaps.saturating_sub(earlier.gaps),
+            published: self.published.saturating_sub(earlier.published),
+            publish_errors: self.publish_errors.saturating_sub(earlier.publish_errors),
+            waiting: self.waiting,
+        }
+    }
+
+    pub(crate) fn collect(&self, coherent: bool, sink: &mut dyn Sink) {
+        for (result, total) in [
+            ("hit", self.hits),
+            ("miss", self.misses),
+            ("error", self.errors),
+            ("skipped", self.skipped),
+            ("refused", self.refused),
+            ("outdated", self.outdated),
+        ] {
+            sink.counter(&REMOTE_READS, &[("result", result)], total);
+        }
+        for (result, total) in
+            [("ok", self.written), ("error", self.write_errors), ("unencodable", self.unencodable)]
+        {
+            sink.counter(&REMOTE_WRITES, &[("result", result)], total);
+        }
+        for (result, total) in [("ok", self.published), ("error", self.publish_errors)] {
+            sink.counter(&LOG_PUBLISHED, &[("result", result)], total);
+        }
+        sink.counter(&LOG_APPLIED, &[], self.applied);
+        sink.counter(&LOG_GAPS, &[], self.gaps);
+        sink.gauge(&LOG_WAITING, &[], self.waiting as f64);
+        sink.gauge(&COHERENT, &[], f64::from(u8::from(coherent)));
     }
 }

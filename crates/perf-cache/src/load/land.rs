@@ -7,11 +7,14 @@ use crate::Key;
 use crate::cache::Inner;
 use crate::clock::tick;
 use crate::engine::{Discarded, Engine, Held};
-use crate::entry::{Age, Draft, Entry};
+use crate::entry::{Age, Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::Freshness;
+use crate::remote::port::Position;
+use crate::remote::shared::{Fetched, Outgoing};
 use perf_core::Reason;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A flight on its way down. Dropping it in the air (a runtime that shuts down) tells those who wait.
 pub(crate) struct Landed<K: Key, V: Send + Sync + 'static> {
@@ -22,23 +25,33 @@ pub(crate) struct Landed<K: Key, V: Send + Sync + 'static> {
     /// The value past its life that was there when the load began.
     pub(crate) base: Option<Held<K, V>>,
     pub(crate) options: LoadOptions,
+    /// How far the log had been followed when the load began.
+    pub(crate) position: Position,
+    /// The load renews a value that is still served: the second tier has nothing newer.
+    pub(crate) refresh: bool,
 }
+
+/// The name, bytes and life of a value for the second tier.
+type Packed = (Vec<u8>, Vec<u8>, Duration);
 
 impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Stores what was loaded, unless it was overtaken, and tells everyone.
-    pub(crate) fn land(&self, loading: Loading<V>, load_nanos: u64) {
+    pub(crate) fn land(&self, loading: Loading<V>, load_nanos: u64) -> Option<Packed> {
         self.count(&loading);
         let inner = Arc::clone(&self.inner);
         let mut shard = inner.flights.shard(self.hash);
         let mut discarded = Discarded::default();
-        let landing = match loading {
+        let (landing, kept) = match loading {
             Ok(loaded) => self.keep(loaded, load_nanos, &mut discarded),
-            Err(failure) => self.fall_back(failure),
+            Err(failure) => (self.fall_back(failure), None),
         };
         self.leave(&mut shard);
         drop(shard);
         drop(discarded);
+        let packed =
+            kept.and_then(|lives| self.pack(landing.as_ref().ok().map(|(entry, _)| &**entry)?, lives));
         self.flight.land(landing);
+        packed
     }
 
     /// Takes the flight out of its shard, if it is still the one of its key.
@@ -61,17 +74,23 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     }
 
     /// Makes the entry and stores it if nothing it depends on was invalidated since the load began.
-    fn keep(&self, loaded: Loaded<V>, load_nanos: u64, discarded: &mut Discarded<K, V>) -> Landing<K, V> {
+    fn keep(
+        &self,
+        loaded: Loaded<V>,
+        load_nanos: u64,
+        discarded: &mut Discarded<K, V>,
+    ) -> (Landing<K, V>, Option<Lives>) {
         let now = tick();
         let Loaded { found, tags: added, fresh, etag, store } = loaded;
         let mut tags = self.options.tags.clone();
         tags.extend(added.iter().map(crate::Tag));
         let lives =
             self.inner.lives(fresh.or(self.options.fresh), matches!(found, Found::Nothing), load_nanos);
+        self.inner.identify(&self.key, &mut tags);
         let value = match found {
             Found::Value(value) => Some(value),
             Found::Nothing => None,
-            Found::NotModified => return self.renew(lives, now),
+            Found::NotModified => return (self.renew(lives, now), None),
         };
         let draft = Draft {
             hash: self.hash,
@@ -85,16 +104,62 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         let entry = Arc::new(Entry::new(draft, lives, now));
         if self.is_overtaken(&entry) {
             self.inner.numbers.superseded.increment();
-            return Ok((entry, Freshness::Superseded));
+            return (Ok((entry, Freshness::Superseded)), None);
         }
         if store {
             *discarded = self.inner.store(&entry, now);
         }
-        Ok((entry, Freshness::Fresh))
+        let lives = (store && !lives.fresh.is_zero()).then_some(lives);
+        (Ok((entry, Freshness::Fresh)), lives)
+    }
+
+    /// Lands with a value of the second tier.
+    pub(crate) fn land_fetched(&self, fetched: Fetched<V>) {
+        let inner = Arc::clone(&self.inner);
+        let Fetched { value, tags, fresh } = fetched;
+        let usual = inner.lives(None, value.is_none(), 0);
+        // It ends where the second tier says, and not later than a load of our own would.
+        let fresh = fresh.min(usual.fresh);
+        let lives = Lives { fresh, refresh: usual.refresh.min(fresh), ..usual };
+        let draft = Draft {
+            hash: self.hash,
+            weight: inner.weigh(&self.key, value.as_ref()),
+            key: self.key.clone(),
+            value,
+            tags: tags.into(),
+            etag: None,
+            as_of: self.flight.as_of,
+        };
+        let now = tick();
+        let entry = Arc::new(Entry::new(draft, lives, now));
+        let mut shard = inner.flights.shard(self.hash);
+        let overtaken = self.is_overtaken(&entry);
+        let discarded = if overtaken { Discarded::default() } else { inner.store(&entry, now) };
+        self.leave(&mut shard);
+        drop(shard);
+        drop(discarded);
+        let freshness = if overtaken { Freshness::Superseded } else { Freshness::Fresh };
+        self.flight.land(Ok((entry, freshness)));
+    }
+
+    /// What the second tier is to be given.
+    fn pack(&self, entry: &Entry<K, V>, lives: Lives) -> Option<Packed> {
+        let inner = &self.inner;
+        let (remote, shared) = (inner.space.remote.as_ref()?, inner.shared.as_ref()?);
+        let name = shared.name(inner.identity.as_ref()?, &self.key);
+        let outgoing = Outgoing {
+            value: entry.value.as_ref(),
+            tags: &entry.tags,
+            as_of: self.position,
+            fresh: lives.fresh,
+            tail: Duration::ZERO,
+        };
+        let (bytes, life) = shared.pack(remote, &name, &outgoing)?;
+        Some((name, bytes, life))
     }
 
     /// Gives the value that is there a new life, if it is still the one that was confirmed.
-    fn renew(&self, lives: crate::entry::Lives, now: crate::clock::Tick) -> Landing<K, V> {
+    fn renew(&self, lives: Lives, now: crate::clock::Tick) -> Landing<K, V> {
         let Some(base) = &self.base else {
             return Err(Failure::Load(crate::error::Erased::new(
                 "the loader said `not modified`, but there is no value to keep",

@@ -5,18 +5,21 @@ use super::land::Landed;
 use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
 use crate::cache::Inner;
-use crate::clock::tick;
+use crate::clock::{Tick, tick};
 use crate::engine::{Engine, Held};
 use crate::entry::Age;
 use crate::error::{Erased, Failure};
 use crate::hit::Freshness;
 use crate::load::Loaded;
+use crate::remote::port::Position;
+use crate::remote::shared;
 use perf_core::{Reason, Rejected, time};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 /// What memory has to say about a key.
@@ -57,6 +60,9 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             return Probe::Load(None);
         }
         let now = tick();
+        if self.is_degraded(&held, now) {
+            return Probe::Load(Some(held));
+        }
         if held.is_calm(now) {
             return Probe::Ready(held, Freshness::Fresh);
         }
@@ -74,6 +80,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     pub(crate) fn is_allowed(&self, entry: &Held<K, V>) -> bool {
         let newest = self.space.fences.newest();
         entry.seen() >= newest || self.is_allowed_at(entry, newest)
+    }
+
+    /// Whether the entry has been served too long without news of what other nodes invalidated.
+    #[inline]
+    fn is_degraded(&self, entry: &Held<K, V>, now: Tick) -> bool {
+        let since = self.space.degraded_since.load(Ordering::Relaxed);
+        since != u64::MAX && now >= Tick(since).max(entry.stored_at()).after(self.space.degraded_ttl)
     }
 
     #[cold]
@@ -117,7 +130,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             return;
         }
         self.numbers.refreshes.increment();
-        let landed = self.depart(&mut shard, hash, key, options, Some(held.clone()));
+        let landed = self.depart(&mut shard, hash, key, options, Some(held.clone()), true);
         drop(shard);
         landed.launch(start);
     }
@@ -130,16 +143,34 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         key: K,
         options: LoadOptions,
         base: Option<Held<K, V>>,
+        refresh: bool,
     ) -> Landed<K, V> {
+        // The position first: what is fenced after it must not be believed, and too much of that does no harm.
+        let position = self.space.remote.as_ref().map_or(Position::ZERO, |remote| remote.applied());
         let flight = Arc::new(Flight::new(self.space.fences.newest()));
         if let Some(older) = shard.insert(key.clone(), Arc::clone(&flight)) {
             older.supersede();
         }
-        Landed { inner: Arc::clone(self), flight, hash, key, base, options }
+        Landed { inner: Arc::clone(self), flight, hash, key, base, options, position, refresh }
     }
 
     pub(crate) fn refused(&self, reason: Reason) -> Rejected {
         Rejected::new(reason, self.name.clone())
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
+    /// Lands with the value of the second tier, if it has one that is valid.
+    async fn fetch(&self) -> bool {
+        let inner = &self.inner;
+        let (Some(remote), Some(shared), Some(identity)) =
+            (&inner.space.remote, &inner.shared, &inner.identity)
+        else {
+            return false;
+        };
+        let name = shared.name(identity, &self.key);
+        let fetched = shared.read(remote, std::slice::from_ref(&name)).await.pop().flatten();
+        fetched.map(|fetched| self.land_fetched(fetched)).is_some()
     }
 }
 
@@ -160,10 +191,14 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Loads, stores, and tells everyone who waits.
     async fn fly(self, start: Start<K, V>) {
         let abandon = self.inner.config.abandon_after;
+        if !self.refresh && self.fetch().await {
+            return;
+        }
         let Ok(permit) = time::timeout(abandon, self.inner.loads.acquire()).await else {
             self.inner.numbers.refused.increment();
             let refusal = self.inner.refused(Reason::Full);
-            return self.land(Err(Failure::Overloaded(refusal)), 0);
+            self.land(Err(Failure::Overloaded(refusal)), 0);
+            return;
         };
         let begun = time::now();
         let context = LoadContext { key: self.key.clone(), base: self.base.clone() };
@@ -174,7 +209,12 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         drop(permit);
         let taken = begun.elapsed();
         self.inner.numbers.load_time.record_duration(taken);
-        self.land(loading, crate::clock::nanos(taken));
+        if let Some((name, bytes, life)) = self.land(loading, crate::clock::nanos(taken))
+            && let Some(remote) = &self.inner.space.remote
+        {
+            // Everyone has been told already; this only delays the end of the task.
+            shared::write(Arc::clone(remote), name, bytes, life).await;
+        }
     }
 }
 

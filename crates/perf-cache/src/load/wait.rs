@@ -105,7 +105,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             self.numbers.joined.increment();
             return (Step::Join { seat: flight.board(), joined_at, start }, stale);
         }
-        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), stale.clone());
+        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), stale.clone(), false);
         (Step::Lead { seat: landed.flight.board(), landed, start }, stale)
     }
 

@@ -1,6 +1,8 @@
 //! The behaviour of perf-cache, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+#[cfg(feature = "json")]
+mod cluster;
 mod invalidation;
 mod loading;
 mod numbers;

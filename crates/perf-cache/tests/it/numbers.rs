@@ -24,9 +24,11 @@ impl Sink for Names {
 
 #[test]
 fn the_documented_numbers_are_the_collected_ones() {
-    let cache: Cache<u64, u64> = CacheSpace::in_process("t").cache("a").build().unwrap();
+    let space = CacheSpace::in_process("t");
+    let cache: Cache<u64, u64> = space.cache("a").build().unwrap();
     let mut names = Names::default();
     cache.collect(&mut names);
+    space.collect(&mut names);
     let page = include_str!("../../../../docs/cache.md");
     let documented: BTreeSet<String> = page
         .lines()

@@ -1,0 +1,163 @@
+//! Reads the log to its end and stays there; notices gaps, and says when it cannot be read.
+
+use super::Remote;
+use super::port::{InvalidationLog, Position, Record, StoreError};
+use crate::space::SpaceInner;
+use perf_core::{Backoff, Rng, time};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How long one read waits for news. Also how long a log that was emptied can go unnoticed.
+const WAIT: Duration = Duration::from_millis(500);
+/// Beyond the wait, how long the log may take to say that there is nothing new.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Follows the log for as long as the space lives.
+pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>, space: Weak<SpaceInner>) {
+    let backoff = Backoff::exponential(Duration::from_millis(50)).cap(Duration::from_secs(2));
+    let mut rng = Rng::from_entropy();
+    let mut delays = backoff.delays(rng.next_u64());
+    let mut connected = false;
+    loop {
+        let outcome = step(&remote, &*log, &space, connected).await;
+        let Some(space) = space.upgrade() else { return };
+        match outcome {
+            Ok(()) => {
+                connected = true;
+                remote.positions().following = true;
+                space.log_is_followed(true);
+                delays = backoff.delays(rng.next_u64());
+            }
+            Err(_) => {
+                connected = false;
+                remote.positions().following = false;
+                space.log_is_followed(false);
+                drop(space);
+                time::sleep(delays.next().unwrap_or(WAIT)).await;
+            }
+        }
+    }
+}
+
+async fn step(
+    remote: &Remote,
+    log: &dyn InvalidationLog,
+    space: &Weak<SpaceInner>,
+    connected: bool,
+) -> Result<(), StoreError> {
+    if !connected {
+        catch_up(remote, log, space).await?;
+    }
+    if !connected {
+        // The end has been reached; the caller says so before anything waits.
+        return Ok(());
+    }
+    let before = remote.applied();
+    let records = bounded(log.read(before, WAIT)).await?;
+    if records.is_empty() {
+        // Nothing new, or nothing left: an emptied log and a failover that lost records look alike from the end.
+        return catch_up(remote, log, space).await;
+    }
+    // If the record last applied has gone, others may have gone with it between that one and these.
+    let unbroken = bounded(log.ends()).await?.is_some_and(|(oldest, _)| oldest <= before);
+    let Some(space) = space.upgrade() else { return Ok(()) };
+    records.iter().for_each(|record| apply(remote, &space, record));
+    if !unbroken {
+        let applied = remote.applied();
+        remote.numbers.gaps.increment();
+        remote.positions().raise(applied);
+        space.forget_everything();
+    }
+    Ok(())
+}
+
+async fn bounded<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    time::timeout(WAIT + SLACK, read)
+        .await
+        .map_err(|_| StoreError::new("follow the invalidation log", "it did not answer in time"))?
+}
+
+/// Makes sure that no record between what was applied and what the log still holds can have been missed.
+async fn catch_up(
+    remote: &Remote,
+    log: &dyn InvalidationLog,
+    space: &Weak<SpaceInner>,
+) -> Result<(), StoreError> {
+    let applied = remote.applied();
+    let (oldest, newest) = match bounded(log.ends()).await? {
+        Some(ends) => ends,
+        None => {
+            // A log that holds nothing gets a beginning, so that there is a position to start from.
+            let begun = bounded(log.append(remote.origin, 0, &[])).await?;
+            (begun, begun)
+        }
+    };
+    if applied == Position::ZERO {
+        // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
+        remote.positions().raise(oldest);
+        let Some(space) = space.upgrade() else { return Ok(()) };
+        // It may have served loads of its own before it reached the log; what was invalidated since is unknown too.
+        space.forget_everything();
+        return read_all(remote, log, &space).await;
+    }
+    if newest < applied || oldest > applied {
+        let floor = if newest < applied { bounded(log.append(remote.origin, 0, &[])).await? } else { newest };
+        remote.numbers.gaps.increment();
+        {
+            let mut positions = remote.positions();
+            positions.raise(floor);
+            positions.applied = floor;
+        }
+        if let Some(space) = space.upgrade() {
+            space.forget_everything();
+        }
+    }
+    if !remote.positions().following
+        && let Some(space) = space.upgrade()
+    {
+        return read_all(remote, log, &space).await;
+    }
+    Ok(())
+}
+
+/// Reads what the log holds, without waiting for more.
+async fn read_all(remote: &Remote, log: &dyn InvalidationLog, space: &SpaceInner) -> Result<(), StoreError> {
+    loop {
+        let records = bounded(log.read(remote.applied(), Duration::ZERO)).await?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        records.iter().for_each(|record| apply(remote, space, record));
+    }
+}
+
+/// Applies one record. Doing so twice changes nothing.
+fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
+    let Record { position, origin, serial, fences } = record;
+    let own = *origin == remote.origin;
+    let complete;
+    {
+        let mut positions = remote.positions();
+        if *position <= positions.applied {
+            return;
+        }
+        complete = own || positions.count(*origin, *serial);
+        if fences.is_empty() || !complete {
+            positions.raise(*position);
+        }
+        if !own {
+            fences.iter().for_each(|&fence| positions.learn(fence, *position));
+        }
+    }
+    // The local fences first: a load that starts after `applied` has moved must be newer than them.
+    if !complete {
+        remote.numbers.gaps.increment();
+    }
+    if !complete || (fences.is_empty() && !own) {
+        space.forget_everything();
+    } else if !own {
+        space.fences.tags(fences.iter().copied());
+    }
+    remote.positions().applied = *position;
+    remote.numbers.applied.increment();
+}

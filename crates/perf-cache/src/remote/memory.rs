@@ -1,0 +1,146 @@
+//! A store and a log in memory: several spaces of one process share them as nodes share Redis. For tests and simulations,
+//! and for applications that want the second tier's behaviour without its server.
+
+use super::port::{Ends, InvalidationLog, Position, Record, Store, StoreError, Stored};
+use crate::clock::{Tick, tick};
+use async_trait::async_trait;
+use perf_core::time;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// A [`Store`] and an [`InvalidationLog`] in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    appended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    values: HashMap<Vec<u8>, (Vec<u8>, Tick)>,
+    log: VecDeque<Record>,
+    last: u64,
+    retain: usize,
+    down: bool,
+}
+
+impl MemoryStore {
+    /// Records kept unless said otherwise.
+    pub const RETAIN: usize = 100_000;
+
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps only this many records of the log.
+    pub fn retain(&self, records: usize) {
+        self.with(|state| state.retain = records.max(1));
+    }
+
+    /// From now on every call fails, or no longer does.
+    pub fn set_down(&self, down: bool) {
+        self.with(|state| state.down = down);
+    }
+
+    /// Forgets everything, the log too, as Redis does on `FLUSHALL`.
+    pub fn flush(&self) {
+        self.with(|state| {
+            state.values.clear();
+            state.log.clear();
+        });
+    }
+
+    /// Changes every value it holds: what a bad disk or a foreign writer may do.
+    pub fn corrupt(&self, mut change: impl FnMut(&mut Vec<u8>)) {
+        self.with(|state| state.values.values_mut().for_each(|(bytes, _)| change(bytes)));
+    }
+
+    /// Values it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.with(|state| state.values.len())
+    }
+
+    /// Whether it holds no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn up<T>(&self, action: &'static str, work: impl FnOnce(&mut State) -> T) -> Result<T, StoreError> {
+        self.with(
+            |state| if state.down { Err(StoreError::new(action, "it is down")) } else { Ok(work(state)) },
+        )
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let now = tick();
+        let get = |key| {
+            self.up("read", |state: &mut State| {
+                let (bytes, end) = state.values.get(key)?;
+                (*end > now).then(|| Stored { bytes: bytes.clone(), remaining: end.since(now) })
+            })
+        };
+        keys.iter().map(get).collect()
+    }
+
+    async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.up("write", |state| {
+            state.values.insert(key.to_vec(), (bytes.to_vec(), tick().after(life)));
+        })
+    }
+
+    async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.up("remove", |state| {
+            state.values.remove(key);
+        })
+    }
+}
+
+#[async_trait]
+impl InvalidationLog for MemoryStore {
+    async fn append(&self, origin: u64, serial: u64, fences: &[u64]) -> Result<Position, StoreError> {
+        let position = self.up("append", |state| {
+            state.last += 1;
+            let position = Position { major: state.last, minor: 0 };
+            state.log.push_back(Record { position, origin, serial, fences: fences.to_vec() });
+            let retain = if state.retain == 0 { Self::RETAIN } else { state.retain };
+            while state.log.len() > retain {
+                state.log.pop_front();
+            }
+            position
+        })?;
+        self.appended.notify_waiters();
+        Ok(position)
+    }
+
+    async fn read(&self, after: Position, wait: Duration) -> Result<Vec<Record>, StoreError> {
+        let deadline = perf_core::Deadline::within(wait);
+        loop {
+            let appended = self.appended.notified();
+            let records = self.up("follow", |state| {
+                state.log.iter().filter(|record| record.position > after).cloned().collect::<Vec<_>>()
+            })?;
+            if !records.is_empty() || deadline.has_passed(time::now()) {
+                return Ok(records);
+            }
+            // Running out of time is an answer too: the loop looks once more and returns nothing.
+            let _ = deadline.run(appended).await;
+        }
+    }
+
+    async fn ends(&self) -> Result<Ends, StoreError> {
+        self.up("look at the log", |state| Some((state.log.front()?.position, state.log.back()?.position)))
+    }
+}

@@ -1,0 +1,151 @@
+//! Sends this node's invalidations to the log, again and again until they have arrived.
+
+use super::Remote;
+use super::port::InvalidationLog;
+use perf_core::{Backoff, Rng, time};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// Invalidations on their way. One fence waits once, however often it is asked for while the log is away.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+    /// The number of the last batch that has arrived.
+    sent: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    fences: BTreeSet<u64>,
+    /// There were too many to remember: everything is to be invalidated.
+    everything: bool,
+    /// The batch that collects what is asked for now.
+    batch: u64,
+    /// Fences of the batch that has left and not arrived.
+    sending: usize,
+}
+
+/// Fences that wait one by one; beyond it everything is invalidated at once.
+const MOST: usize = 65_536;
+/// Fences in one record of the log.
+const RECORD: usize = 1024;
+
+impl Default for Outbox {
+    fn default() -> Self {
+        let waiting = Waiting { batch: 1, ..Waiting::default() };
+        Self { waiting: Mutex::new(waiting), filled: Notify::new(), sent: watch::Sender::new(0) }
+    }
+}
+
+impl Outbox {
+    /// Puts fences in and returns the batch that will carry them.
+    fn put(&self, fences: &[u64]) -> u64 {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.fences.len() + fences.len() > MOST {
+            waiting.everything = true;
+            waiting.fences.clear();
+        } else {
+            waiting.fences.extend(fences);
+        }
+        self.filled.notify_one();
+        waiting.batch
+    }
+
+    fn take(&self) -> Option<(u64, Vec<u64>, bool)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.fences.is_empty() && !waiting.everything {
+            return None;
+        }
+        let batch = waiting.batch;
+        waiting.batch += 1;
+        let everything = std::mem::take(&mut waiting.everything);
+        let fences = std::mem::take(&mut waiting.fences);
+        waiting.sending = fences.len() + usize::from(everything);
+        Some((batch, fences.into_iter().collect(), everything))
+    }
+
+    /// Whether a fence waits again: it was asked for after the batch that carried it had left.
+    fn holds(&self, fence: u64) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).fences.contains(&fence)
+    }
+
+    /// Fences that have not arrived.
+    pub(crate) fn len(&self) -> usize {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.fences.len() + waiting.sending + usize::from(waiting.everything)
+    }
+
+    fn arrive(&self, batch: u64) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).sending = 0;
+        self.sent.send_replace(batch);
+    }
+
+    /// Waits until a batch has arrived, `limit` at most.
+    pub(crate) async fn arrived(&self, batch: u64, limit: Duration) -> bool {
+        let mut sent = self.sent.subscribe();
+        let waited = time::timeout(limit, sent.wait_for(|&last| last >= batch)).await;
+        matches!(waited, Ok(Ok(_)))
+    }
+}
+
+impl Remote {
+    /// Fences for other nodes and for the second tier. Until the log has told their position, nothing from the second
+    /// tier passes them. Returns the batch that carries them, if there is a log.
+    pub(crate) fn publish(&self, fences: &[u64]) -> Option<u64> {
+        {
+            let mut positions = self.positions();
+            fences.iter().for_each(|&fence| positions.pend(fence));
+        }
+        self.log.is_some().then(|| self.outbox.put(fences))
+    }
+}
+
+/// Sends what waits, for as long as the space lives.
+pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>) {
+    let backoff = Backoff::exponential(Duration::from_millis(50)).cap(Duration::from_secs(1));
+    let mut rng = Rng::from_entropy();
+    let mut serial = 1;
+    loop {
+        let Some((batch, fences, everything)) = remote.outbox.take() else {
+            remote.outbox.filled.notified().await;
+            continue;
+        };
+        let mut delays = backoff.delays(rng.next_u64());
+        while !send(&remote, &*log, &mut serial, &fences, everything).await {
+            remote.numbers.publish_errors.increment();
+            time::sleep(delays.next().unwrap_or(Backoff::DEFAULT_CAP)).await;
+        }
+        remote.outbox.arrive(batch);
+    }
+}
+
+/// Appends the fences; sending one twice does no harm.
+async fn send(
+    remote: &Remote,
+    log: &dyn InvalidationLog,
+    serial: &mut u64,
+    fences: &[u64],
+    everything: bool,
+) -> bool {
+    let records: Vec<&[u64]> = if everything { vec![&[]] } else { fences.chunks(RECORD).collect() };
+    for record in records {
+        let append = log.append(remote.origin, *serial, record);
+        let Ok(Ok(position)) = time::timeout(remote.timeout * 10, append).await else {
+            // It may have arrived all the same: the next attempt has the same number.
+            return false;
+        };
+        *serial += 1;
+        remote.numbers.published.add(record.len().max(1) as u64);
+        let mut positions = remote.positions();
+        if record.is_empty() {
+            positions.raise(position);
+        }
+        for &fence in record.iter().filter(|&&fence| !remote.outbox.holds(fence)) {
+            positions.settle(fence, position);
+        }
+    }
+    true
+}

@@ -1,0 +1,401 @@
+//! Several nodes in one process, sharing a store and a log in memory.
+
+use perf_cache::{Cache, CacheSpace, CacheSpaceBuilder, Entries, Json, Loaded, MemoryStore, Postcard, tag};
+use perf_core::time;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+fn shared(space: CacheSpaceBuilder, store: &Arc<MemoryStore>) -> CacheSpaceBuilder {
+    space.shared(store.clone(), store.clone())
+}
+
+/// A node of the cluster `shop` with a cache `a`.
+async fn node(store: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
+    let space = shared(CacheSpace::builder("shop"), store).build().await.unwrap();
+    space.coherent(Duration::from_secs(5)).await;
+    let cache = cache(&space);
+    (space, cache)
+}
+
+fn cache(space: &CacheSpace) -> Cache<u64, u32> {
+    space
+        .cache("a")
+        .capacity(Entries(100))
+        .jitter(0.0)
+        .fresh(Duration::from_secs(600))
+        .codec(Postcard)
+        .build()
+        .unwrap()
+}
+
+async fn load(cache: &Cache<u64, u32>, key: u64, value: u32) -> u32 {
+    *cache
+        .get_or_load(&key, move || async move { Ok::<_, Infallible>(value) })
+        .tags([tag!("t")])
+        .await
+        .unwrap()
+}
+
+/// Long enough for everything that was sent to be applied.
+async fn settle() {
+    time::sleep(MS(20)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_loaded_by_one_node_is_found_by_another_in_the_second_tier() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    assert_eq!(load(&a, 1, 10).await, 10);
+    settle().await;
+    time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(load(&b, 1, 11).await, 10);
+    assert_eq!((b.stats().loaded, space.stats().hits), (0, 1));
+    // S28: the value ends on this node when it ends in the second tier.
+    time::sleep(Duration::from_secs(501)).await;
+    assert!(b.get(&1).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s6_an_invalidation_reaches_every_node_by_key_by_tag_and_by_clear() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space, a), (_, b)) = (node(&store).await, node(&store).await);
+    for (round, way) in ["key", "tag", "clear"].into_iter().enumerate() {
+        let old = round as u32;
+        assert_eq!(load(&a, 1, old).await, old, "{way}");
+        settle().await;
+        assert_eq!(load(&b, 1, 99).await, old, "{way}: from the second tier");
+        let receipt = match way {
+            "key" => a.invalidate(&1).await,
+            "tag" => space.invalidate_tags([tag!("t")]).await,
+            _ => a.clear().await,
+        };
+        assert!(receipt.acked);
+        settle().await;
+        assert!(a.get(&1).is_none() && b.get(&1).is_none(), "{way}");
+        assert_eq!(load(&b, 1, old + 1).await, old + 1, "{way}: the second tier's copy is refused");
+        settle().await;
+        assert_eq!(load(&a, 1, 99).await, old + 1, "{way}: the new copy is shared");
+        a.invalidate(&1).await;
+        settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_a_load_overtaken_on_one_node_is_not_believed_by_any_other() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let slow = a.clone();
+    let overtaken = tokio::spawn(async move {
+        let loader = || async {
+            time::sleep(MS(100)).await;
+            Ok::<_, Infallible>(1)
+        };
+        *slow.get_or_load(&1, loader).await.unwrap()
+    });
+    settle().await;
+    b.invalidate(&1).await;
+    settle().await;
+    assert_eq!(overtaken.await.unwrap(), 1);
+    settle().await;
+    assert!(a.get(&1).is_none());
+    assert_eq!((load(&b, 1, 2).await, load(&a, 1, 2).await), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s5_with_the_log_down_an_invalidation_holds_locally_and_arrives_later() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space, a), (_, b)) = (node(&store).await, node(&store).await);
+    load(&a, 1, 1).await;
+    settle().await;
+    load(&b, 1, 9).await;
+    store.set_down(true);
+    let receipt = a.invalidate(&1).await;
+    assert!(!receipt.acked);
+    assert!(a.get(&1).is_none());
+    (0..5).for_each(|_| a.invalidate(&1).detach());
+    assert!(space.stats().waiting <= 2, "one key waits once, beside the batch that is under way");
+    assert_eq!(load(&a, 1, 2).await, 2, "loads go on");
+    store.set_down(false);
+    time::sleep(Duration::from_secs(10)).await;
+    assert!(b.get(&1).is_none());
+    assert_eq!(space.stats().waiting, 0);
+    assert_eq!(load(&b, 1, 3).await, 3, "what the second tier held before is refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s8_a_node_cut_off_serves_nothing_older_than_allowed_and_catches_up() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    load(&a, 1, 1).await;
+    settle().await;
+    load(&b, 1, 9).await;
+    store.set_down(true);
+    time::sleep(Duration::from_secs(2)).await;
+    assert!(!space.is_coherent());
+    assert_eq!(b.get(&1).as_deref(), Some(&1), "within `degraded_ttl`");
+    time::sleep(Duration::from_secs(6)).await;
+    assert!(b.get(&1).is_none(), "beyond `degraded_ttl`");
+    assert_eq!(load(&b, 1, 2).await, 2);
+    assert_eq!(b.get(&1).as_deref(), Some(&2));
+    store.set_down(false);
+    assert!(space.coherent(Duration::from_secs(10)).await);
+    assert_eq!(b.get(&1).as_deref(), Some(&2), "nothing was missed, so nothing is dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s7_a_gap_in_the_log_forgets_everything() {
+    let store = Arc::new(MemoryStore::new());
+    store.retain(3);
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    let lone = cache_of(&space, "lone");
+    lone.insert(7, 7);
+    settle().await;
+    drop(space.clone());
+    // The log moves on by more than it retains while this node cannot read it.
+    store.set_down(true);
+    time::sleep(Duration::from_secs(3)).await;
+    store.set_down(false);
+    let others: Vec<_> = (0..8).map(|key| a.invalidate(&key)).collect();
+    for other in others {
+        other.await;
+    }
+    for key in 10..20_u64 {
+        a.invalidate(&key).await;
+    }
+    time::sleep(Duration::from_secs(5)).await;
+    assert!(space.is_coherent() && space.stats().gaps + space.stats().applied > 0);
+    assert_eq!(load(&b, 1, 5).await, 5);
+    drop(lone);
+}
+
+fn cache_of(space: &CacheSpace, name: &str) -> Cache<u64, u32> {
+    space.cache(name).capacity(Entries(10)).fresh(Duration::from_secs(600)).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s39_an_emptied_store_makes_every_node_load_again_and_nothing_comes_back() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    for key in 0..5 {
+        load(&a, key, 1).await;
+        a.invalidate(&(key + 100)).await;
+    }
+    settle().await;
+    load(&b, 1, 9).await;
+    store.flush();
+    time::sleep(Duration::from_secs(3)).await;
+    a.invalidate(&1).await;
+    time::sleep(Duration::from_secs(3)).await;
+    assert!(b.get(&1).is_none());
+    assert_eq!((load(&b, 1, 2).await, space.is_coherent()), (2, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s3_a_cold_node_refuses_what_was_cleared_before_it_started() {
+    let store = Arc::new(MemoryStore::new());
+    let (_, a) = node(&store).await;
+    load(&a, 1, 1).await;
+    settle().await;
+    a.clear().await;
+    let (_, cold) = node(&store).await;
+    assert_eq!(load(&cold, 1, 2).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s13_s40_neither_names_nor_types_are_ever_confused() {
+    let store = Arc::new(MemoryStore::new());
+    let (one, two) = (
+        shared(CacheSpace::builder("shop"), &store).build().await.unwrap(),
+        shared(CacheSpace::builder("shop"), &store).build().await.unwrap(),
+    );
+    one.coherent(MS(500)).await;
+    two.coherent(MS(500)).await;
+    let users = cache(&one);
+    let other: Cache<u64, String> = two.cache("a").codec(Postcard).build().unwrap();
+    assert_eq!(load(&users, 1, 65).await, 65);
+    settle().await;
+    let text = other.get_or_load(&1, || async { Ok::<_, Infallible>(String::from("mine")) }).await.unwrap();
+    assert_eq!(*text, "mine");
+    users.clear().await;
+    settle().await;
+    let prefixed: Cache<u64, u32> = two.cache("ab").codec(Postcard).build().unwrap();
+    prefixed.insert(1, 1);
+    users.clear().await;
+    settle().await;
+    assert!(prefixed.get(&1).is_some(), "a namespace that another one prefixes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s34_two_schemas_live_side_by_side() {
+    let store = Arc::new(MemoryStore::new());
+    let old = shared(CacheSpace::builder("shop"), &store).build().await.unwrap();
+    let new = shared(CacheSpace::builder("shop"), &store).build().await.unwrap();
+    let third = shared(CacheSpace::builder("shop"), &store).build().await.unwrap();
+    for space in [&old, &new, &third] {
+        space.coherent(MS(500)).await;
+    }
+    let old_users: Cache<u64, u32> = old.cache("a").codec(Postcard).schema(1).build().unwrap();
+    let new_users: Cache<u64, u32> = new.cache("a").codec(Postcard).schema(2).build().unwrap();
+    let json_users: Cache<u64, u32> = third.cache("a").codec(Json).schema(2).build().unwrap();
+    assert_eq!(
+        (load(&old_users, 1, 1).await, load(&new_users, 1, 2).await, load(&json_users, 1, 3).await),
+        (1, 2, 3)
+    );
+    settle().await;
+    assert_eq!(store.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s32_s35_with_the_second_tier_down_every_call_succeeds() {
+    let store = Arc::new(MemoryStore::new());
+    let (space, a) = node(&store).await;
+    store.set_down(true);
+    for key in 0..50 {
+        assert_eq!(load(&a, key, 1).await, 1);
+    }
+    let stats = space.stats();
+    assert!(stats.errors > 0 && stats.skipped > 0, "the guard has opened: {stats:?}");
+    store.set_down(false);
+    time::sleep(Duration::from_secs(20)).await;
+    load(&a, 100, 1).await;
+    settle().await;
+    load(&a, 101, 1).await;
+    settle().await;
+    assert!(space.stats().since(&stats).written > 0, "recovery is automatic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s33_damaged_and_foreign_bytes_are_a_miss() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    let mut n = 0;
+    for (key, change) in [(1_u64, 0_u8), (2, 1), (3, 2)] {
+        load(&a, key, 1).await;
+        settle().await;
+        store.corrupt(|bytes| match change {
+            0 => bytes.truncate(20),
+            1 => bytes.fill(0xFF),
+            _ => {
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+            }
+        });
+        n += 1;
+        assert_eq!(load(&b, key, 2).await, 2);
+        assert_eq!(space.stats().refused, n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s36_a_value_that_cannot_be_encoded_is_kept_in_memory() {
+    struct Refuses;
+    impl perf_cache::Codec<u32> for Refuses {
+        fn id(&self) -> u8 {
+            77
+        }
+        fn encode(&self, _: &u32, _: &mut Vec<u8>) -> Result<(), perf_cache::CodecError> {
+            Err(perf_cache::CodecError::new("never"))
+        }
+        fn decode(&self, _: &[u8]) -> Result<u32, perf_cache::CodecError> {
+            Err(perf_cache::CodecError::new("never"))
+        }
+    }
+    let store = Arc::new(MemoryStore::new());
+    let space = shared(CacheSpace::builder("shop"), &store).build().await.unwrap();
+    space.coherent(MS(500)).await;
+    let cache: Cache<u64, u32> = space.cache("a").codec(Refuses).build().unwrap();
+    assert_eq!(load(&cache, 1, 1).await, 1);
+    settle().await;
+    assert_eq!(cache.get(&1).as_deref(), Some(&1));
+    assert_eq!((space.stats().unencodable, store.len()), (1, 0));
+}
+
+/// N nodes under one seed: loads, invalidations, outages and time at random. The database is one number per key; whoever
+/// changes it invalidates after the change. The checker knows for each key since when every node has had to know.
+#[tokio::test(start_paused = true)]
+async fn s6_s7_s8_no_node_ever_serves_what_was_invalidated_longer_ago_than_allowed() {
+    let seeds = std::env::var("PERF_CACHE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    for seed in 0..seeds {
+        simulate(seed).await;
+    }
+}
+
+async fn simulate(seed: u64) {
+    const KEYS: u64 = 4;
+    let mut rng = perf_core::Rng::seeded(seed);
+    let store = Arc::new(MemoryStore::new());
+    if rng.chance(0.3) {
+        store.retain(4);
+    }
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(node(&store).await);
+    }
+    let database: Arc<Vec<AtomicU32>> = Arc::new((0..KEYS).map(|_| AtomicU32::new(0)).collect());
+    // For each value of each key that was replaced: by which node, and since when its invalidation is in the log.
+    let mut replaced: Vec<Vec<(usize, Option<time::Instant>)>> = vec![Vec::new(); KEYS as usize];
+    for _ in 0..120 {
+        let who = rng.below(3) as usize;
+        let key = rng.below(KEYS);
+        match rng.below(12) {
+            0 => {
+                database[key as usize].fetch_add(1, Ordering::SeqCst);
+                replaced[key as usize].push((who, None));
+                let (space, cache) = &nodes[who];
+                match rng.below(2) {
+                    0 => cache.invalidate(&key).detach(),
+                    _ => space.invalidate_tags([tag!("k", key)]).detach(),
+                }
+                assert!(cache.get(&key).is_none(), "seed {seed}: S1 on the node that invalidated");
+            }
+            1 => store.set_down(rng.chance(0.5)),
+            2 if rng.chance(0.2) => store.flush(),
+            // A process that dies with invalidations it could not send loses them: no cache can prevent that.
+            3 if rng.chance(0.3) && nodes[who].0.stats().waiting == 0 => nodes[who] = node(&store).await,
+            4 => time::sleep(MS(rng.below(3000))).await,
+            _ => {
+                let source = Arc::clone(&database);
+                let slow = MS(rng.below(30));
+                let loader = move || async move {
+                    let value = source[key as usize].load(Ordering::SeqCst);
+                    time::sleep(slow).await;
+                    Ok::<_, Infallible>(value)
+                };
+                let call = nodes[who].1.get_or_load(&key, loader).tags([tag!("k", key)]);
+                let asked = time::now();
+                let value = *call.await.unwrap();
+                if let Some(&(by, gone)) = replaced[key as usize].get(value as usize) {
+                    assert!(by != who || gone.is_some(), "seed {seed}: S1 on the node that invalidated");
+                    let Some(gone) = gone else { continue };
+                    // `degraded_ttl`, the time in which an outage is noticed, and a stored value's own age at that moment.
+                    let allowed = CacheSpaceBuilder::DEGRADED_TTL + MS(4_000);
+                    let late = asked.saturating_duration_since(gone);
+                    assert!(late <= allowed, "seed {seed}: {value} of key {key} was replaced {late:?} ago");
+                }
+            }
+        }
+        for (by, gone) in replaced.iter_mut().flatten().filter(|(_, gone)| gone.is_none()) {
+            if nodes[*by].0.stats().waiting == 0 {
+                *gone = Some(time::now());
+            }
+        }
+    }
+    // Calm returns: now everything must be right at once.
+    store.set_down(false);
+    time::sleep(Duration::from_secs(30)).await;
+    for (space, cache) in &nodes {
+        assert!(space.is_coherent(), "seed {seed}");
+        for key in 0..KEYS {
+            let current = database[key as usize].load(Ordering::SeqCst);
+            let loader = move || async move { Ok::<_, Infallible>(current) };
+            let value = *cache.get_or_load(&key, loader).tags([tag!("k", key)]).await.unwrap();
+            assert_eq!(value, current, "seed {seed}: key {key} after calm");
+        }
+    }
+    drop(Loaded::new(0));
+}
