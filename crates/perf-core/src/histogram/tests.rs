@@ -63,6 +63,24 @@ fn threads_lose_nothing() {
 }
 
 #[test]
+fn a_histogram_that_becomes_hot_loses_nothing() {
+    let histogram = Histogram::new();
+    (1..COLD_WRITES).for_each(|_| histogram.record(0.5));
+    assert!(histogram.stripes.get().is_none());
+    // More threads than stripes: some have one to themselves, others share.
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| (0..1000).for_each(|n| histogram.record(f64::from(n % 4) + 1.0)));
+        }
+    });
+    assert!(histogram.stripes.get().is_some());
+    let snapshot = histogram.snapshot();
+    assert_eq!(snapshot.count(), COLD_WRITES - 1 + 24_000);
+    assert_eq!(snapshot.count_at_most(2.0), (COLD_WRITES - 1 + 12_000, COLD_WRITES - 1 + 12_000));
+    assert_eq!(snapshot.sum(), 0.5 * (COLD_WRITES - 1) as f64 + 24_000.0 * 2.5);
+}
+
+#[test]
 fn what_came_since_a_snapshot_is_their_difference() {
     let histogram = Histogram::new();
     histogram.record(1.0);
