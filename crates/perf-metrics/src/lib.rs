@@ -113,3 +113,8 @@ pub use trace::SpanTimes;
 pub use trace::{InvalidTraceParent, TraceParent};
 pub use view::{ComponentView, DistributionView, FamilyView, QuantileView, SeriesView, ValueView, View};
 pub use window::SlidingWindow;
+
+/// The page in docs/, whose example is a test as well.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/metrics.md")]
+pub struct Guide;

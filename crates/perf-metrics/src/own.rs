@@ -19,8 +19,11 @@ const COLLECTOR_ERRORS: Desc = Desc::counter(
     Unit::Count,
 );
 
-/// A component that takes longer to hand over its numbers is left out of the next reading.
+/// Time a component may take to hand over its numbers.
 const BUDGET: Duration = Duration::from_millis(50);
+
+/// A component that overran its budget as often in a row is left out of one reading. Once may be the machine's fault.
+const LATE_IN_A_ROW: u32 = 2;
 
 /// What happened in the reading of components so far.
 #[derive(Debug)]
@@ -33,7 +36,9 @@ pub(crate) struct Own {
 #[derive(Debug, Default)]
 struct Trouble {
     errors: u64,
-    /// Left out once, because it overran its budget the last time.
+    /// How often in a row it overran its budget.
+    late: u32,
+    /// Left out once.
     skip: bool,
 }
 
@@ -51,7 +56,7 @@ impl Own {
         Arc::clone(&self.callback_errors)
     }
 
-    /// Reads every component. One that panics is left out of this reading, one that overran its budget out of the next:
+    /// Reads every component. One that panics is left out of this reading, one that overran its budget twice in a row out of the next:
     /// the others are on the page all the same.
     pub(crate) fn read_components(&self, registry: &Registry, page: &mut Page) {
         let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +78,10 @@ impl Own {
             if outcome.is_err() || late {
                 let trouble = troubled.entry(id).or_default();
                 trouble.errors += 1;
-                trouble.skip = late;
+                trouble.late = if late { trouble.late + 1 } else { 0 };
+                trouble.skip = trouble.late >= LATE_IN_A_ROW;
+            } else if let Some(trouble) = troubled.get_mut(&id) {
+                trouble.late = 0;
             }
         }
     }

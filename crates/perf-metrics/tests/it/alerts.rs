@@ -88,7 +88,7 @@ fn promtool_sees_the_same_states_tick_by_tick_on_two_hundred_random_series() {
 }
 
 #[test]
-fn promtool_accepts_the_exported_rules_and_they_say_what_ours_say() {
+fn promtool_accepts_the_exported_rules() {
     let metrics = metrics();
     let alerts = Alerts::builder()
         .rule(
