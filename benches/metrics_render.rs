@@ -20,6 +20,7 @@ fn main() {
     counters();
     histograms();
     unscraped();
+    flood();
 }
 
 fn ours() -> Metrics {
@@ -179,6 +180,36 @@ fn unscraped() {
     let grown = resident().saturating_sub(before);
     println!("metrics_unscraped_6M_samples allocations={count} grown_kib={}", grown / 1024);
     assert!(count == 0 && grown < 1 << 20);
+}
+
+/// Ten million distinct label values from eight threads: series and memory stay bounded, the total exact.
+#[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
+fn flood() {
+    const THREADS: u64 = 8;
+    const EACH: u64 = 1_250_000;
+    let metrics = Metrics::builder().process(false).build().expect("the defaults are valid");
+    let family = metrics.counter("calls", "Calls").family(["path"]).expect("legal");
+    family.with(["/warm-up"]).increment();
+    let (before, began) = (resident(), perf_core::time::now());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let family = family.clone();
+            scope.spawn(move || (0..EACH).for_each(|n| family.with([&format!("/{thread}/{n}")]).increment()));
+        }
+    });
+    let taken = began.elapsed();
+    let text = metrics.text();
+    let values = text.lines().filter(|line| line.starts_with("calls_total{"));
+    let values: Vec<u64> = values.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    let (series, total) = (values.len(), values.iter().sum::<u64>());
+    let grown = resident().saturating_sub(before) / 1024;
+    let distinct = metrics.overflows()[0].distinct;
+    println!(
+        "metrics_flood series={series} total={total} grown_kib={grown} distinct={distinct:.0} ms={}",
+        taken.as_millis()
+    );
+    assert_eq!((series, total), (2_001, THREADS * EACH + 1));
+    assert!(grown < 16 * 1024);
 }
 
 fn resident() -> u64 {
