@@ -84,3 +84,8 @@ pub use managers::Sqlite;
 pub use pool::{
     Acquire, Builder, CloseReport, Lease, METRICS, Order, Pool, PoolConfig, PoolStats, Unreturned,
 };
+
+/// The page for readers, whose example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/pool.md")]
+mod page {}
