@@ -39,6 +39,12 @@
 //! | [`Retry`], [`Budget`] | tries again when it helps, is safe and is paid for |
 //! | [`Timeout`], [`with_deadline`], [`current_deadline`] | gives up in time, all the way down |
 //! | [`Bulkhead`] | bounds how many run and how many wait |
+//! | [`rate`] | bounds how often, evenly, for all or for each key |
+//! | [`adaptive`] | a bound on concurrency that finds itself |
+//! | [`throttle`] | asks a dependency less when it refuses too much |
+//! | [`hedge`] | a second request when the first is slow |
+//! | [`fallback`], [`degradation`] | second-best answers, and what to leave out under pressure |
+//! | [`classify`] | what errors of well-known libraries mean |
 //! | [`Gate`], [`Pass`], [`Now`] | what every policy that may refuse has in common |
 //! | [`Judge`], [`Verdict`], [`ByOutcome`] | what a result means |
 //! | [`ResilienceExt`] | policies as methods on futures |
@@ -51,6 +57,11 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `serde` | configuration from TOML or the environment | the `serde` crate |
+//! | `tower` | tower layers for every policy | `tower-layer`, `tower-service` |
+//! | `sqlite`, `postgres` | what errors of sqlx mean ([`classify`]), and snapshot targets | the `sqlx` crate and its driver |
+//! | `redis` | what errors of redis mean, and a snapshot target | the `redis` crate |
+//! | `snapshot` | backup and restore | `sha2`, `serde_json`, files and processes of tokio |
+//! | `chaos` | disturbs calls on purpose; not in `full` | nothing |
 //!
 //! # What it is not
 //!

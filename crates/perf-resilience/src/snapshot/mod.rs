@@ -299,7 +299,8 @@ impl Shared {
         self.remove_stale_partials().await?;
         let id = format!("{started_ms:013}-{:08x}", Rng::from_entropy().next_u64() >> 32);
         let partial = Partial(self.root.join(format!(".{id}.partial")));
-        tokio::fs::create_dir(&partial.0).await.map_err(SnapshotError::io("make", &partial.0))?;
+        // Made here and now: a directory made on another thread could appear after the guard has gone.
+        std::fs::create_dir(&partial.0).map_err(SnapshotError::io("make", &partial.0))?;
         let Captured { files, counts, versions } = self.target.capture(&partial.0).await?;
         let mut entries = Vec::new();
         for name in files {
@@ -323,7 +324,8 @@ impl Shared {
         .sealed();
         manifest.write(&partial.0).await?;
         let path = self.root.join(&id);
-        tokio::fs::rename(&partial.0, &path).await.map_err(SnapshotError::io("write", &path))?;
+        // Here and now as well: renamed on another thread it could be half removed by the guard.
+        std::fs::rename(&partial.0, &path).map_err(SnapshotError::io("write", &path))?;
         manifest::sync(&self.root).await?;
         Ok(manifest)
     }
@@ -426,8 +428,14 @@ struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // A partial that cannot be removed now is removed by age.
-        let _ = std::fs::remove_dir_all(&self.0);
+        // A write that was under way on another thread may put a file back while this goes on. What cannot be removed now
+        // is removed by age.
+        for _ in 0..10 {
+            match std::fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                _ => return,
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod rate;
 mod retry;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod storm;
 mod timeout;
 #[cfg(feature = "tower")]
 mod tower;

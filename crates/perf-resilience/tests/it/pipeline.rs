@@ -217,3 +217,21 @@ async fn the_future_of_a_call_stays_small() {
     assert!(size <= 2048, "{size} bytes");
     assert_eq!(run.await, Ok(0));
 }
+
+#[cfg(all(feature = "serde", feature = "snapshot"))]
+#[tokio::test]
+async fn a_configuration_file_says_durations_as_text_and_nothing_unknown() {
+    let text = r#"{"deadline": "2s", "attempt_timeout": "250ms", "retry": {"max_attempts": 2, "growth": "linear"},
+        "breaker": {"window": {"time": "10s"}, "slow_call": "1s"}, "bulkhead": {"limit": 8}, "idempotent": true}"#;
+    let config: perf_resilience::PipelineConfig = serde_json::from_str(text).unwrap();
+    let guard = Pipeline::builder("p").config(config).unwrap().build().unwrap();
+    assert_eq!(guard.bulkhead().unwrap().limit(), 8);
+    assert_eq!(guard.retry().unwrap().config().max_attempts, 2);
+    assert_eq!(guard.breaker().unwrap().config().slow_call, Some(MS * 1000));
+    let unknown =
+        serde_json::from_str::<perf_resilience::PipelineConfig>(r#"{"deadlin": "2s"}"#).unwrap_err();
+    assert!(unknown.to_string().contains("deadlin"), "{unknown}");
+    let inverted = r#"{"deadline": "1s", "attempt_timeout": "2s"}"#;
+    let config: perf_resilience::PipelineConfig = serde_json::from_str(inverted).unwrap();
+    assert_eq!(config.validate().unwrap_err().field(), "attempt_timeout");
+}

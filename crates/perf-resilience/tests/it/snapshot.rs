@@ -2,8 +2,10 @@
 
 use async_trait::async_trait;
 use perf_core::{Component as _, Status};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+use perf_resilience::snapshot::Confirm;
 use perf_resilience::snapshot::{
-    Captured, Confirm, Depth, Description, Retention, SnapshotError, SnapshotTarget, Snapshots,
+    Captured, Depth, Description, Retention, SnapshotError, SnapshotTarget, Snapshots,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -103,7 +105,7 @@ async fn every_tampering_is_found_and_has_an_error_of_its_own() {
     assert!(matches!(gone, SnapshotError::FileMissing(name) if name == "a"));
     let other = snapshots.capture().await.unwrap().id;
     let swapped = broken(&|id| {
-        assert!(std::fs::copy(path(&other, "manifest.json"), path(id, "manifest.json")).is_ok())
+        assert!(std::fs::copy(path(&other, "manifest.json"), path(id, "manifest.json")).is_ok());
     })
     .await;
     assert!(matches!(&swapped, SnapshotError::Manifest { why, .. } if why.contains(&other)), "{swapped}");
