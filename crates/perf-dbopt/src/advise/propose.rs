@@ -87,6 +87,7 @@ pub(crate) fn pose(
             table,
             bytes: size(def, table),
             upkeep: upkeep(def, schema, table, queries, cost),
+            narrower: (0..defs.len()).filter(|n| defs[*n] != *def && defs[*n].is_covered_by(def)).collect(),
         });
     }
     for (query, shape) in queries {

@@ -28,6 +28,8 @@ pub struct Candidate {
     pub bytes: f64,
     /// What keeping it up costs, in the unit of weighted costs.
     pub upkeep: f64,
+    /// Candidates that do a part of what it does and are smaller, by number.
+    pub narrower: Vec<usize>,
 }
 
 /// Limits on what may be built and on the effort of finding it.
@@ -86,7 +88,11 @@ pub struct Choice {
 const HARVEST_ROUNDS: usize = 3;
 /// How much size counts against benefit, from not at all to fully. Tight budgets want the last, loose ones the first.
 const SIZE_EXPONENTS: [f64; 3] = [1.0, 0.5, 0.0];
+/// The same for the second look, which also considers what is narrower than what the planner took.
+const NARROW_EXPONENTS: [f64; 2] = [1.0, 0.75];
 const EXCHANGE_ROUNDS: usize = 4;
+/// A budget used beyond this share is tight: what goes in keeps something else out.
+const TIGHT: f64 = 0.7;
 
 /// Chooses candidates within the limits.
 ///
@@ -136,12 +142,16 @@ impl<W: WhatIf> Search<'_, W> {
         self.harvest().await?;
         let mut best = empty.clone();
         for exponent in SIZE_EXPONENTS {
-            let mut state = self.grow(empty.clone(), exponent).await?;
-            self.improve(&mut state, exponent).await?;
-            if state.total < best.total {
-                best = state;
+            self.start(&empty, &mut best, exponent).await?;
+        }
+        // Where everything fits, narrower indexes win nothing.
+        if self.bytes(&best.set) > TIGHT * self.problem.limits.bytes {
+            self.narrow();
+            for exponent in NARROW_EXPONENTS {
+                self.start(&empty, &mut best, exponent).await?;
             }
         }
+        self.rebuild(&mut best).await?;
         self.prune(&mut best).await?;
         Ok(Choice {
             chosen: best.set.iter().collect(),
@@ -152,6 +162,47 @@ impl<W: WhatIf> Search<'_, W> {
             complete: !self.costs.exhausted,
             considered: self.pool.without(&best.set).iter().collect(),
         })
+    }
+
+    /// One way from nothing to a set; kept when it is the best so far.
+    async fn start(&mut self, empty: &State, best: &mut State, exponent: f64) -> Result<(), Error> {
+        let mut state = self.grow(empty.clone(), exponent, None).await?;
+        self.improve(&mut state, exponent).await?;
+        if state.total < best.total {
+            *best = state;
+        }
+        Ok(())
+    }
+
+    /// A planner offered everything takes the widest; a tight budget wants what is left when columns are dropped.
+    fn narrow(&mut self) {
+        let known = self.pool.clone();
+        for item in known.iter() {
+            for narrower in &self.problem.candidates[item].narrower {
+                self.pool.insert(*narrower);
+            }
+        }
+        let added: Vec<Set> = self.pool.without(&known).iter().map(|item| Set::of([item])).collect();
+        self.bundles.extend(added);
+    }
+
+    /// Takes each chosen candidate out in turn, fills the room without it, and keeps what is better: two may do what one did.
+    async fn rebuild(&mut self, best: &mut State) -> Result<(), Error> {
+        for out in best.set.iter().collect::<Vec<_>>() {
+            if self.costs.exhausted || !best.set.contains(out) {
+                continue;
+            }
+            let Some(rest) = self.at(best, best.set.without(&Set::of([out]))).await? else { continue };
+            for exponent in [1.0, 0.0] {
+                let mut state = self.grow(rest.clone(), exponent, Some(out)).await?;
+                self.prune(&mut state).await?;
+                if state.total < best.total {
+                    *best = state;
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn total(&self, costs: &[f64], set: &Set) -> f64 {
@@ -223,14 +274,14 @@ impl<W: WhatIf> Search<'_, W> {
 
     /// Adds bundles, the best benefit per size first, until none fits or helps. Benefits are looked at again only when
     /// they come to the top: adding an index rarely makes another more useful.
-    async fn grow(&mut self, mut state: State, exponent: f64) -> Result<State, Error> {
+    async fn grow(&mut self, mut state: State, exponent: f64, banned: Option<usize>) -> Result<State, Error> {
         let least = self.problem.limits.min_saving * self.total(&self.base, &Set::default());
         let mut open: Vec<(f64, usize)> =
             (0..self.bundles.len()).map(|bundle| (f64::INFINITY, bundle)).collect();
         while let Some((_, bundle)) = open.pop() {
             let added = self.bundles[bundle].without(&state.set);
             let set = state.set.with(&added);
-            if added.is_empty() || !self.fits(&set) {
+            if added.is_empty() || banned.is_some_and(|item| added.contains(item)) || !self.fits(&set) {
                 continue;
             }
             let Some(next) = self.at(&state, set).await? else {
@@ -262,7 +313,7 @@ impl<W: WhatIf> Search<'_, W> {
                 self.exchange(state, out).await?;
             }
             self.prune(state).await?;
-            *state = self.grow(state.clone(), exponent).await?;
+            *state = self.grow(state.clone(), exponent, None).await?;
             if self.costs.exhausted || state.total >= before * 0.9999 {
                 return Ok(());
             }
@@ -273,9 +324,13 @@ impl<W: WhatIf> Search<'_, W> {
     async fn exchange(&mut self, state: &mut State, out: usize) -> Result<(), Error> {
         let rest = state.set.without(&Set::of([out]));
         let mut best: Option<State> = None;
+        let candidates = &self.problem.candidates;
+        // While there is room, another table's index is simply added.
+        let tight = self.bytes(&state.set) > TIGHT * self.problem.limits.bytes;
         for item in self.pool.iter().collect::<Vec<_>>() {
             let set = rest.with(&Set::of([item]));
-            if state.set.contains(item) || !self.fits(&set) {
+            let elsewhere = !tight && candidates[item].table != candidates[out].table;
+            if elsewhere || state.set.contains(item) || !self.fits(&set) {
                 continue;
             }
             let Some(next) = self.at(state, set).await? else { continue };

@@ -128,7 +128,7 @@ where
             return self.inner.fetch_many(query);
         }
         let parts = Parts::of(query);
-        let recording = Recording::start(self.stats, parts.sql.as_str());
+        let recording = Recording::start(&self.stats, parts.sql.as_str());
         Box::pin(Counted { inner: self.inner.fetch_many(parts), recording })
     }
 
@@ -144,7 +144,7 @@ where
             return self.inner.fetch_optional(query);
         }
         let parts = Parts::of(query);
-        let mut recording = Recording::start(self.stats, parts.sql.as_str());
+        let mut recording = Recording::start(&self.stats, parts.sql.as_str());
         let answer = self.inner.fetch_optional(parts);
         Box::pin(async move {
             let answer = answer.await;

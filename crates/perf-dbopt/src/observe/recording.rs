@@ -15,36 +15,40 @@ const MAX_CODES: usize = 64;
 #[derive(Debug)]
 #[must_use = "a recording that is dropped at once counts as a cancelled query"]
 pub struct Recording {
-    stats: QueryStats,
     /// Nothing when recording is switched off, or once the end was recorded.
-    entry: Option<Arc<Entry>>,
-    start: Instant,
+    live: Option<Live>,
     rows: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    stats: QueryStats,
+    entry: Arc<Entry>,
+    start: Instant,
 }
 
 impl Recording {
     #[inline]
-    pub(super) fn start(stats: QueryStats, sql: &str) -> Self {
-        let found = stats.is_enabled().then(|| stats.0.table.find(sql));
-        let Some(found) = found else {
-            let start = stats.0.began;
-            return Self { stats, entry: None, start, rows: 0 };
-        };
+    pub(super) fn start(stats: &QueryStats, sql: &str) -> Self {
+        if !stats.is_enabled() {
+            return Self { live: None, rows: 0 };
+        }
+        let found = stats.0.table.find(sql);
         if found.evicted > 0 {
             stats.0.totals.evicted.add(found.evicted as u64);
             stats.emit(&QueryEvent::Evicted { statements: found.evicted });
         }
-        Self { stats, entry: Some(found.entry), start: now(), rows: 0 }
+        Self { live: Some(Live { stats: stats.clone(), entry: found.entry, start: now() }), rows: 0 }
     }
 
     /// Notes one row of a stream; the first also stops the time to the first row.
     #[inline]
     pub fn row(&mut self) {
         if self.rows == 0
-            && let Some(entry) = &self.entry
+            && let Some(Live { entry, start, .. }) = &self.live
         {
             entry.first_rows.fetch_add(1, Relaxed);
-            entry.first_row_nanos.fetch_add(nanos(self.start.elapsed()), Relaxed);
+            entry.first_row_nanos.fetch_add(nanos(start.elapsed()), Relaxed);
         }
         self.rows += 1;
     }
@@ -52,7 +56,7 @@ impl Recording {
     /// Notes how many rows the statement changed. Rows it also returned are not counted twice.
     #[inline]
     pub fn changed(&mut self, rows: u64) {
-        if self.entry.as_ref().is_some_and(|entry| entry.writes) {
+        if self.live.as_ref().is_some_and(|live| live.entry.writes) {
             self.rows = self.rows.max(rows);
         }
     }
@@ -70,10 +74,8 @@ impl Recording {
     }
 
     pub(super) fn fail(&mut self, code: Option<&str>) {
-        if self.entry.is_none() {
-            return;
-        }
-        let mut errors = self.stats.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(live) = &self.live else { return };
+        let mut errors = live.stats.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let code = code.unwrap_or("client");
         if let Some(count) = errors.get_mut(code) {
             *count += 1;
@@ -88,7 +90,7 @@ impl Recording {
     /// Records the end, once.
     #[inline]
     pub(super) fn end(&mut self, end: QueryEnd) {
-        if self.entry.is_some() {
+        if self.live.is_some() {
             self.end_at(end, now());
         }
     }
@@ -96,24 +98,25 @@ impl Recording {
     /// The same for a query whose time was measured elsewhere.
     pub(super) fn end_after(&mut self, elapsed: Duration, rows: u64) {
         self.rows = rows;
-        if let Some(finished) = self.start.checked_add(elapsed) {
+        let finished = self.live.as_ref().and_then(|live| live.start.checked_add(elapsed));
+        if let Some(finished) = finished {
             self.end_at(QueryEnd::Done, finished);
         }
     }
 
     #[inline]
     fn end_at(&mut self, end: QueryEnd, finished: Instant) {
-        let Some(entry) = self.entry.take() else { return };
-        let elapsed = finished.saturating_duration_since(self.start);
+        let Some(Live { stats, entry, start }) = self.live.take() else { return };
+        let elapsed = finished.saturating_duration_since(start);
         let taken = nanos(elapsed);
-        let totals = &self.stats.0.totals;
+        let totals = &stats.0.totals;
         let seconds = taken as f64 * 1e-9;
         entry.latency.record(seconds);
         totals.latency.record(seconds);
         if taken > entry.max_nanos.load(Relaxed) {
             entry.max_nanos.fetch_max(taken, Relaxed);
         }
-        entry.used.store(nanos(finished.saturating_duration_since(self.stats.0.began)), Relaxed);
+        entry.used.store(nanos(finished.saturating_duration_since(stats.0.began)), Relaxed);
         if self.rows > 0 {
             entry.rows.fetch_add(self.rows, Relaxed);
             totals.rows.add(self.rows);
@@ -129,25 +132,25 @@ impl Recording {
                 totals.cancelled.increment();
             }
         }
-        scope::note(self.stats.identity(), entry.fingerprint, self.rows, elapsed);
-        if elapsed >= self.stats.0.config.slow {
-            self.slow(&entry, elapsed, end);
+        scope::note(stats.identity(), entry.fingerprint, self.rows, elapsed);
+        if elapsed >= stats.0.config.slow {
+            slow(&stats, &entry, elapsed, self.rows, end);
         }
     }
+}
 
-    #[cold]
-    fn slow(&self, entry: &Entry, elapsed: Duration, end: QueryEnd) {
-        self.stats.note_slow(SlowQuery {
-            fingerprint: entry.fingerprint,
-            text: Arc::clone(&entry.text),
-            elapsed,
-            rows: self.rows,
-            end,
-            at: self.stats.0.began.elapsed(),
-            route: scope::route(self.stats.identity()),
-            plan: None,
-        });
-    }
+#[cold]
+fn slow(stats: &QueryStats, entry: &Entry, elapsed: Duration, rows: u64, end: QueryEnd) {
+    stats.note_slow(SlowQuery {
+        fingerprint: entry.fingerprint,
+        text: Arc::clone(&entry.text),
+        elapsed,
+        rows,
+        end,
+        at: stats.0.began.elapsed(),
+        route: scope::route(stats.identity()),
+        plan: None,
+    });
 }
 
 impl Drop for Recording {

@@ -105,12 +105,12 @@ impl QueryStats {
     #[inline]
     #[must_use = "a recording that is dropped at once counts as a cancelled query"]
     pub fn start(&self, sql: &str) -> Recording {
-        Recording::start(self.clone(), sql)
+        Recording::start(self, sql)
     }
 
     /// Records a query that took `elapsed` and returned or changed `rows`, measured elsewhere.
     pub fn record(&self, sql: &str, elapsed: Duration, rows: u64) {
-        Recording::start(self.clone(), sql).end_after(elapsed, rows);
+        Recording::start(self, sql).end_after(elapsed, rows);
     }
 
     /// Runs a request: repetitions inside `work` are found, and its queries count for `route`. The route must come from

@@ -20,6 +20,58 @@ pub(super) enum Piece<'a> {
 
 const NEVER: u32 = u32::MAX;
 
+const BY: u64 = key(b"by");
+const IN: u64 = key(b"in");
+const VALUES: u64 = key(b"values");
+const ARRAY: u64 = key(b"array");
+const NULL: u64 = key(b"null");
+const TRUE: u64 = key(b"true");
+const FALSE: u64 = key(b"false");
+const IS: u64 = key(b"is");
+const NOT: u64 = key(b"not");
+const LIMIT: u64 = key(b"limit");
+const OFFSET: u64 = key(b"offset");
+const HAVING: u64 = key(b"having");
+const UNION: u64 = key(b"union");
+const SELECT: u64 = key(b"select");
+const WHERE: u64 = key(b"where");
+const AND: u64 = key(b"and");
+const OR: u64 = key(b"or");
+const THEN: u64 = key(b"then");
+const ELSE: u64 = key(b"else");
+const WHEN: u64 = key(b"when");
+const BETWEEN: u64 = key(b"between");
+const RETURN: u64 = key(b"return");
+const LIKE: u64 = key(b"like");
+const CASE: u64 = key(b"case");
+const ON: u64 = key(b"on");
+const SET: u64 = key(b"set");
+const DISTINCT: u64 = key(b"distinct");
+const ALL: u64 = key(b"all");
+const INTERVAL: u64 = key(b"interval");
+
+/// A pattern for one `match`, which compiles to a binary search.
+macro_rules! prefix_keywords {
+    () => {
+        SELECT
+            | WHERE
+            | AND
+            | OR
+            | THEN
+            | ELSE
+            | WHEN
+            | BETWEEN
+            | RETURN
+            | LIKE
+            | CASE
+            | ON
+            | SET
+            | DISTINCT
+            | ALL
+            | INTERVAL
+    };
+}
+
 /// What came before, as far as the next token's reading depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
@@ -134,19 +186,6 @@ impl<'a, F: FnMut(Piece<'a>)> Walk<'a, F> {
     /// What may follow this keyword, or `None` when it is a value itself.
     #[inline]
     fn keyword(&mut self, word: u64) -> Option<Before> {
-        const BY: u64 = key(b"by");
-        const IN: u64 = key(b"in");
-        const VALUES: u64 = key(b"values");
-        const ARRAY: u64 = key(b"array");
-        const NULL: u64 = key(b"null");
-        const TRUE: u64 = key(b"true");
-        const FALSE: u64 = key(b"false");
-        const IS: u64 = key(b"is");
-        const NOT: u64 = key(b"not");
-        const LIMIT: u64 = key(b"limit");
-        const OFFSET: u64 = key(b"offset");
-        const HAVING: u64 = key(b"having");
-        const UNION: u64 = key(b"union");
         Some(match word {
             BY => {
                 self.by = self.depth;
@@ -161,7 +200,7 @@ impl<'a, F: FnMut(Piece<'a>)> Walk<'a, F> {
                 self.by = NEVER;
                 Before::Other
             }
-            _ if is_prefix_keyword(word) => Before::Other,
+            prefix_keywords!() => Before::Other,
             _ => Before::Operand,
         })
     }
@@ -305,36 +344,7 @@ fn skip_row(lexer: &mut Lexer<'_>) -> bool {
     false
 }
 
-/// Keywords after which an expression begins, so that a sign belongs to the value that follows.
-#[inline]
+/// Whether an expression begins after this keyword, so that a sign belongs to the value that follows.
 const fn is_prefix_keyword(word: u64) -> bool {
-    const WORDS: [u64; 19] = [
-        key(b"select"),
-        key(b"where"),
-        key(b"and"),
-        key(b"or"),
-        key(b"then"),
-        key(b"else"),
-        key(b"when"),
-        key(b"limit"),
-        key(b"offset"),
-        key(b"between"),
-        key(b"return"),
-        key(b"like"),
-        key(b"case"),
-        key(b"on"),
-        key(b"set"),
-        key(b"having"),
-        key(b"distinct"),
-        key(b"all"),
-        key(b"interval"),
-    ];
-    let mut index = 0;
-    while index < WORDS.len() {
-        if WORDS[index] == word {
-            return true;
-        }
-        index += 1;
-    }
-    false
+    matches!(word, prefix_keywords!() | LIMIT | OFFSET | HAVING)
 }

@@ -15,6 +15,8 @@ mod postgres_inspect;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_plans;
 #[cfg(test)]
+mod search;
+#[cfg(test)]
 mod series;
 #[cfg(all(test, feature = "postgres"))]
 mod shop;
