@@ -4,7 +4,7 @@ macro_rules! stats {
     ($(#[$meta:meta])* $stats:ident from $counters:ident { $($(#[$doc:meta])* $field:ident,)+ }) => {
         #[derive(Debug, Default)]
         pub(crate) struct $counters {
-            $(pub(crate) $field: perf_core::Counter,)+
+            $(pub(crate) $field: crate::sync::Counter,)+
         }
 
         impl $counters {

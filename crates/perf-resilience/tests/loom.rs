@@ -1,0 +1,76 @@
+//! Every interleaving of the breaker's state word and of the budget. Run with `RUSTFLAGS="--cfg perf_loom"`.
+
+#![cfg(perf_loom)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use loom::thread;
+use perf_core::{Outcome, time};
+use perf_resilience::{Breaker, Budget, Gate, Leaving, Now};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+#[test]
+fn b16_two_calls_racing_for_the_only_probe_make_one_transition() {
+    loom::model(|| {
+        let transitions = Arc::new(AtomicU32::new(0));
+        let seen = transitions.clone();
+        let breaker = Breaker::builder("b")
+            .consecutive(1)
+            .open_for(Duration::from_secs(1))
+            .probes(1)
+            .seed(1)
+            .on_event(move |event| {
+                let half_opened = matches!(event, perf_resilience::BreakerEvent::HalfOpened);
+                seen.fetch_add(u32::from(half_opened), Ordering::Relaxed);
+            })
+            .build()
+            .unwrap();
+        let start = time::now();
+        let now = Now::at(start);
+        let token = Gate::enter(&breaker, &now).unwrap();
+        breaker.leave(token, &Leaving::new(Outcome::Failure, &now));
+        let later = start + Duration::from_secs(5);
+        let other = breaker.clone();
+        let racer = thread::spawn(move || Gate::enter(&other, &Now::at(later)).is_ok());
+        let here = Gate::enter(&breaker, &Now::at(later)).is_ok();
+        let there = racer.join().unwrap();
+        assert!(here != there, "exactly one goes through");
+        assert_eq!(transitions.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn b12_a_late_success_racing_with_the_opening_changes_nothing_after_it() {
+    loom::model(|| {
+        let breaker = Breaker::builder("b").consecutive(1).seed(1).build().unwrap();
+        let now = Now::at(time::now());
+        let bad = Gate::enter(&breaker, &now).unwrap();
+        let good = Gate::enter(&breaker, &now).unwrap();
+        let other = breaker.clone();
+        let at = now.get();
+        let racer = thread::spawn(move || other.leave(good, &Leaving::new(Outcome::Success, &Now::at(at))));
+        breaker.leave(bad, &Leaving::new(Outcome::Failure, &now));
+        racer.join().unwrap();
+        assert_eq!(breaker.state(), perf_resilience::BreakerState::Open);
+    });
+}
+
+#[test]
+fn r05_withdrawals_never_exceed_deposits() {
+    loom::model(|| {
+        let budget = Budget::builder("b").ratio(0.5).min_per_sec(0).build().unwrap();
+        budget.deposit();
+        let now = time::now();
+        let other = budget.clone();
+        let racer = thread::spawn(move || {
+            other.deposit();
+            u32::from(other.withdraw(now))
+        });
+        budget.deposit();
+        let paid = u32::from(budget.withdraw(now)) + racer.join().unwrap();
+        // Three halves paid for one call at most, and the rest is still there.
+        assert!(paid <= 1);
+        assert!((f64::from(paid) + budget.balance() - 1.5).abs() < 1e-9);
+    });
+}
