@@ -28,6 +28,8 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `sqlite`, `postgres`, `mysql` | databases of that kind by configuration | `sqlx` with that driver |
+//! | `redis` | caches shared through Redis, coherent across nodes | the `redis` crate |
+//! | `json` | values of shared caches as JSON | `serde_json` |
 //! | `compression` | compressed answers | gzip, brotli and zstd encoders |
 //!
 //! # What it is not
@@ -46,13 +48,20 @@ mod config;
 mod database;
 mod stack;
 
-pub use config::{Config, ConfigError, DatabaseConfig, ResilienceConfig, ResiliencePreset, ShutdownConfig};
+pub use config::{
+    CacheSpaceConfig, Config, ConfigError, DatabaseConfig, ResilienceConfig, ResiliencePreset, ShutdownConfig,
+};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use database::DatabaseErrors;
 pub use database::{Database, Guard};
 pub use stack::{CloseReport, Stack, StackBuilder, StackError};
 
-/// The README's examples are tests.
+/// The examples of the pages are tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../../docs/perfkit.md")]
+    struct Guide;
+}

@@ -4,9 +4,11 @@ mod cache;
 mod database;
 mod error;
 mod source;
+mod space;
 
 pub use database::{DatabaseConfig, ResilienceConfig, ResiliencePreset};
 pub use error::ConfigError;
+pub use space::CacheSpaceConfig;
 
 use perf_cache::CacheConfig;
 use perf_core::{InvalidConfig, duration};
@@ -23,6 +25,7 @@ use toml::Table;
 /// | section | what it is |
 /// |---|---|
 /// | `name` | the service's name, in labels and messages |
+/// | `[cache]` | what all caches share: Redis, and what happens without it; see [`CacheSpaceConfig`] |
 /// | `[caches.NAME]` | a cache: an optional `preset` and the fields of [`CacheConfig`] |
 /// | `[databases.NAME]` | a database: `url`, `[…pool]`, `[…queries]`, `[…resilience]`; see [`DatabaseConfig`] |
 /// | `[http]` | the layers round the service; see [`StandardConfig`] |
@@ -56,6 +59,8 @@ pub struct Config {
     /// The service's name. Default `app`.
     #[serde(default = "default_name")]
     pub name: String,
+    /// What all caches share.
+    pub cache: CacheSpaceConfig,
     /// The caches, by name.
     #[serde(deserialize_with = "cache::with_presets")]
     pub caches: BTreeMap<String, CacheConfig>,
@@ -136,6 +141,7 @@ impl Config {
     /// # Errors
     /// [`InvalidConfig`] naming the first field out of its range, with its whole path.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
+        self.cache.validate().map_err(|error| error.within("cache"))?;
         for (name, cache) in &self.caches {
             cache.validate().map_err(|error| error.within(name).within("caches"))?;
         }

@@ -1,7 +1,7 @@
 use super::{Stack, StackError};
 use crate::config::Config;
 use crate::database;
-use perf_cache::CacheSpace;
+use perf_cache::{CacheSpace, CacheSpaceBuilder};
 use perf_http::{Auth, Management, Standard};
 use perf_metrics::{Check, HealthChecks, LIVENESS, Metrics};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl StackBuilder {
         let Self { config, checks, auth, version } = self;
         config.validate()?;
         let metrics = Metrics::builder().config(config.metrics.clone()).build()?;
-        let space = CacheSpace::builder(config.name.clone()).build().await?;
+        let space = space(&config).build().await?;
         let mut databases = BTreeMap::new();
         for (name, database) in &config.databases {
             databases.insert(name.clone(), database::open(name, database)?);
@@ -69,6 +69,7 @@ impl StackBuilder {
             metrics.register(Arc::new(limit.clone()))?.keep();
         }
         metrics.register(health.component())?.keep();
+        metrics.register(Arc::new(space.clone()))?.keep();
 
         let management = match config.management.clone() {
             None => None,
@@ -85,4 +86,15 @@ impl StackBuilder {
         };
         Ok(Stack { config, metrics, health, space, databases, standard, management })
     }
+}
+
+fn space(config: &Config) -> CacheSpaceBuilder {
+    let builder = CacheSpace::builder(config.name.clone())
+        .degraded_ttl(config.cache.degraded_ttl)
+        .store_timeout(config.cache.store_timeout);
+    #[cfg(feature = "redis")]
+    if let Some(url) = &config.cache.redis {
+        return builder.redis(perf_cache::RedisConfig::url(url.expose()).retain(config.cache.retain));
+    }
+    builder
 }
