@@ -128,6 +128,27 @@ fn chaos_shows_failed_requests_but_never_a_stale_answer() {
     assert_eq!((&result["wrong"], &result["stale"]), (&0.into(), &0.into()), "{result}");
 }
 
+#[tokio::test]
+async fn postgresql_and_redis_serve_it_as_well() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = perf_testkit::PostgresServer::start().await.expect("PostgreSQL starts");
+    let redis = perf_testkit::RedisServer::start().await.expect("Redis starts");
+    let json = directory.path().join("out.json");
+    let mut command = small(directory.path());
+    command.arg("--database").arg(database.url()).arg("--redis").arg(redis.url()).arg("--json").arg(&json);
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("it is waited for")
+        .expect("it starts");
+    assert!(output.status.success(), "{}", said(&output));
+    let result: Value =
+        serde_json::from_slice(&std::fs::read(&json).expect("the JSON is there")).expect("it is JSON");
+    assert_eq!(result["database"], "PostgreSQL");
+    assert_eq!((&result["wrong"], &result["stale"]), (&0.into(), &0.into()), "{result}");
+    assert_eq!((&result["before"]["errors"], &result["after"]["errors"]), (&0.into(), &0.into()), "{result}");
+    assert!(result["after"]["requests"].as_u64().is_some_and(|requests| requests > 0), "{result}");
+}
+
 #[test]
 fn what_cannot_work_is_refused_before_anything_is_generated() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -140,7 +161,13 @@ fn what_cannot_work_is_refused_before_anything_is_generated() {
         (vec!["--scale", "-1"], 2, "is not between"),
         (vec!["--colour"], 2, "--colour"),
     ] {
-        let output = small(directory.path()).args(&arguments).output().expect("it starts");
+        let mut command = Command::new(program());
+        let output = command
+            .arg("--once")
+            .args(&arguments)
+            .env("TMPDIR", directory.path())
+            .output()
+            .expect("it starts");
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
         assert!(said(&output).contains(words), "{arguments:?}: {}", said(&output));
         assert!(!said(&output).contains("secret"), "{}", said(&output));

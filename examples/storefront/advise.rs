@@ -1,9 +1,10 @@
 //! Index advice from the statements of the first run, applied with our word.
 
 use perfkit::dbopt::advise::IndexAdvice;
+use perfkit::dbopt::postgres::{ApplyPolicy, IndexApplier, PostgresAdvisor};
 use perfkit::dbopt::sqlite::SqliteAdvisor;
 use perfkit::dbopt::{Apply, Dialect, QueryStats, Workload, WorkloadQuery};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use std::error::Error;
 use std::path::Path;
 
@@ -35,6 +36,23 @@ pub async fn sqlite(url: &str, statements: &Path) -> Result<Vec<(String, String)
     advisor.apply(&mut connection, &advice, &Apply::confirmed_by(ACTOR)).await?;
     connection.close().await?;
     Ok(advice.create.iter().map(described).collect())
+}
+
+/// Advises on a PostgreSQL database with HypoPG, creates the indexes, and says what each is for. Without HypoPG there is no advice.
+pub async fn postgres(url: &str, statements: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let workload = workload(statements, Dialect::Postgres)?;
+    let mut connection = PgConnection::connect(url).await?;
+    let installed = sqlx::raw_sql("CREATE EXTENSION IF NOT EXISTS hypopg").execute(&mut connection).await;
+    if let Err(error) = installed {
+        eprintln!("no index advice, because HypoPG cannot be installed in this database: {error}");
+        return Ok(Vec::new());
+    }
+    let advice = PostgresAdvisor::default().advise(&mut connection, &workload).await?;
+    let applier = IndexApplier::new(ApplyPolicy::default())?;
+    let applied = applier.apply(&mut connection, &advice, &Apply::confirmed_by(ACTOR)).await?;
+    connection.close().await?;
+    let created: Vec<&str> = applied.created().collect();
+    Ok(advice.create.iter().filter(|index| created.contains(&index.name.as_str())).map(described).collect())
 }
 
 fn described(index: &IndexAdvice) -> (String, String) {

@@ -8,7 +8,7 @@ use crate::queries::{self, Backend};
 use crate::serve::{Control, converse};
 use crate::service::{self, Shop};
 use crate::shop::{Answer, NewOrder, Page, Receipt, ShopError};
-use perfkit::cache::{Cache, CacheKey, CacheSpace, Hit, LoadError, Loaded, Tag};
+use perfkit::cache::{Cache, CacheKey, CacheSpace, Hit, Json, LoadError, Loaded, Tag};
 use perfkit::pool::Manager;
 use perfkit::resilience::Call;
 use perfkit::{Config, Database, Stack};
@@ -55,7 +55,10 @@ impl Tuned<queries::Sqlite, perfkit::pool::Sqlite> {
 impl Tuned<queries::Postgres, perfkit::pool::Postgres> {
     /// Serves the shop over PostgreSQL.
     pub async fn postgres(serve: &Serve) -> Result<(), Failure> {
-        let indexes = Vec::new();
+        let indexes = match &serve.workload {
+            Some(workload) => crate::advise::postgres(&serve.url, workload).await?,
+            None => Vec::new(),
+        };
         let stack = stack(serve).await?;
         let (reads, writes) = (stack.postgres(READS)?, stack.postgres(WRITES)?);
         Self::run(stack, reads, writes, indexes).await
@@ -73,6 +76,11 @@ async fn stack(serve: &Serve) -> Result<Stack, Failure> {
         variables.push(("STOREFRONT_DATABASES__SHOP__POOL__MAX".to_owned(), "16".to_owned()));
         variables.push(("STOREFRONT_DATABASES__ORDERS__POOL__MAX".to_owned(), "8".to_owned()));
     }
+    if let Some(redis) = &serve.shared {
+        variables.push(("STOREFRONT_CACHE__REDIS".to_owned(), redis.clone()));
+        // Answers of an earlier run, about another database, have another name.
+        variables.push(("STOREFRONT_NAME".to_owned(), format!("storefront-{}", std::process::id())));
+    }
     let config = Config::from_toml_and_variables(CONFIG, "STOREFRONT", variables)?;
     Ok(Stack::builder(config).version(env!("CARGO_PKG_VERSION")).build().await?)
 }
@@ -85,7 +93,8 @@ impl<B: Backend, M: Manager<Connection = B::Connection>> Tuned<B, M> {
         indexes: Vec<(String, String)>,
     ) -> Result<(), Failure> {
         let pages: Cache<Page, Answer> = stack.cache_with("pages", |cache| {
-            cache.weigher(weight).stale_if_error(STALE_IF_ERROR, ShopError::is_outage)
+            // The codec is used when there is a Redis server to share answers through.
+            cache.weigher(weight).stale_if_error(STALE_IF_ERROR, ShopError::is_outage).codec(Json)
         })?;
         let valve = Arc::new(Valve::new());
         let source = Arc::new(Source {
