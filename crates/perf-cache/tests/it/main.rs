@@ -6,3 +6,6 @@ mod cluster;
 mod invalidation;
 mod loading;
 mod numbers;
+#[cfg(all(feature = "redis", feature = "lz4"))]
+mod redis;
+mod traces;

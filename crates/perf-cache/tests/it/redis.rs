@@ -1,0 +1,108 @@
+//! Journeys against a real Redis, started for each test. Time runs here: a real socket and a paused clock do not mix.
+
+use perf_cache::{Cache, CacheSpace, Compression, Entries, Postcard, RedisConfig, tag};
+use perf_core::time;
+use perf_testkit::RedisServer;
+use std::convert::Infallible;
+use std::time::Duration;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+async fn node(server: &RedisServer) -> (CacheSpace, Cache<u64, String>) {
+    let space = CacheSpace::builder("shop").redis(RedisConfig::url(server.url())).build().await.unwrap();
+    assert!(space.coherent(Duration::from_secs(10)).await, "Redis is up");
+    let cache = space
+        .cache("a")
+        .capacity(Entries(1000))
+        .jitter(0.0)
+        .fresh(Duration::from_secs(600))
+        .codec(Postcard)
+        .compress(Compression::Lz4 { above: 100 })
+        .build()
+        .unwrap();
+    (space, cache)
+}
+
+async fn load(cache: &Cache<u64, String>, key: u64, value: &str) -> String {
+    let value = value.repeat(50);
+    let loader = move || async move { Ok::<_, Infallible>(value) };
+    let hit = cache.get_or_load(&key, loader).tags([tag!("t", key)]).await.unwrap();
+    hit[..hit.len() / 50].to_owned()
+}
+
+/// Waits until `holds` is true, ten seconds at most.
+async fn eventually(holds: impl Fn() -> bool) -> bool {
+    for _ in 0..500 {
+        if holds() {
+            return true;
+        }
+        time::sleep(MS(20)).await;
+    }
+    holds()
+}
+
+#[tokio::test]
+async fn s6_values_and_invalidations_travel_through_redis() {
+    let server = RedisServer::start().await.unwrap();
+    let ((space_a, a), (space_b, b)) = (node(&server).await, node(&server).await);
+    assert_eq!(load(&a, 1, "old").await, "old");
+    assert!(eventually(|| space_a.stats().written == 1).await);
+    assert_eq!(load(&b, 1, "never").await, "old", "from Redis");
+    assert_eq!((b.stats().loaded, space_b.stats().hits), (0, 1));
+    assert!(a.invalidate(&1).await.acked);
+    assert!(eventually(|| b.get(&1).is_none()).await);
+    assert_eq!(load(&b, 1, "new").await, "new");
+    assert!(space_a.invalidate_tags([tag!("t", 1)]).await.acked);
+    assert!(eventually(|| b.get(&1).is_none()).await);
+    assert!(a.clear().await.acked);
+    let (_, cold) = node(&server).await;
+    assert_eq!(load(&cold, 1, "newest").await, "newest", "a cold node refuses what was cleared before");
+}
+
+#[tokio::test]
+async fn s32_redis_killed_and_restarted_fails_no_request_and_nothing_stale_comes_back() {
+    let server = RedisServer::start().await.unwrap();
+    let ((space_a, a), (space_b, b)) = (node(&server).await, node(&server).await);
+    assert_eq!(load(&a, 1, "old").await, "old");
+    assert!(eventually(|| space_a.stats().written == 1).await);
+    assert_eq!(load(&b, 1, "never").await, "old");
+    server.kill().await.unwrap();
+    let begun = time::now();
+    for key in 100..200 {
+        assert_eq!(load(&a, key, "x").await, "x", "no request fails");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "the guard opened: {:?}", begun.elapsed());
+    let receipt = a.invalidate(&1).await;
+    assert!(!receipt.acked && a.get(&1).is_none());
+    server.restart().await.unwrap();
+    assert!(
+        space_a.coherent(Duration::from_secs(15)).await && space_b.coherent(Duration::from_secs(15)).await
+    );
+    assert!(eventually(|| b.get(&1).is_none()).await, "the invalidation arrived after the restart");
+    assert_eq!(load(&b, 1, "new").await, "new");
+    assert!(eventually(|| space_a.stats().waiting == 0).await);
+}
+
+#[tokio::test]
+async fn s39_flushall_makes_every_node_load_again() {
+    let server = RedisServer::start().await.unwrap();
+    let ((_, a), (space_b, b)) = (node(&server).await, node(&server).await);
+    assert_eq!(load(&a, 1, "old").await, "old");
+    assert_eq!(load(&b, 1, "old").await, "old");
+    a.invalidate(&2).await;
+    server.command(&["FLUSHALL"]).await.unwrap();
+    assert!(eventually(|| space_b.stats().gaps > 0 && b.get(&1).is_none()).await);
+    assert_eq!(load(&b, 1, "new").await, "new");
+}
+
+#[tokio::test]
+async fn s35_a_space_whose_redis_never_answers_works_from_memory() {
+    let space =
+        CacheSpace::builder("shop").redis(RedisConfig::url("redis://127.0.0.1:1")).build().await.unwrap();
+    let cache: Cache<u64, String> = space.cache("a").codec(Postcard).build().unwrap();
+    assert_eq!(load(&cache, 1, "x").await, "x");
+    assert!(cache.get(&1).is_some() && !space.is_coherent());
+    let error =
+        CacheSpace::builder("shop").redis(RedisConfig::url("not an address")).build().await.unwrap_err();
+    assert_eq!(error.field(), "redis.url");
+}
