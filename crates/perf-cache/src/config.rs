@@ -119,8 +119,6 @@ pub struct CacheConfig {
     /// Life of the knowledge that there is nothing. `0s` does not remember it. Default [`CacheConfig::NEGATIVE`].
     #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub negative: Duration,
-    /// Largest share of the capacity that such knowledge may take, in [0, 1]. Default [`CacheConfig::NEGATIVE_SHARE`].
-    pub negative_share: f64,
     /// Lives are lengthened by a random share of at most this, in [0, 1], so that values loaded together do not end
     /// together. Default [`CacheConfig::JITTER`].
     pub jitter: f64,
@@ -154,8 +152,6 @@ impl CacheConfig {
     pub const THROTTLE: Duration = Duration::from_secs(5);
     /// Five seconds: what does not exist is often about to be created.
     pub const NEGATIVE: Duration = Duration::from_secs(5);
-    /// A tenth: a scan of random identifiers cannot evict more of what is useful.
-    pub const NEGATIVE_SHARE: f64 = 0.1;
     /// A tenth of the life spreads values loaded in one burst over several seconds.
     pub const JITTER: f64 = 0.1;
     /// One day: whatever invalidation missed ends after it.
@@ -211,7 +207,6 @@ impl CacheConfig {
                 .ok_or_else(|| InvalidConfig::new(field, value, "0 to 1"))
         };
         share("jitter", self.jitter)?;
-        share("negative_share", self.negative_share)?;
         if self.capacity.amount() == 0 {
             return Err(InvalidConfig::new("capacity", 0, "1 or more"));
         }
@@ -246,7 +241,6 @@ impl Default for CacheConfig {
             stale_if_error: Duration::ZERO,
             throttle: Self::THROTTLE,
             negative: Self::NEGATIVE,
-            negative_share: Self::NEGATIVE_SHARE,
             jitter: Self::JITTER,
             max_age: Self::MAX_AGE,
             soft_timeout: None,
