@@ -58,6 +58,7 @@ impl<'a> Contest<'a> {
     }
 
     /// Runs all rounds, prints the `ratio` line and returns each contestant's median in nanoseconds per operation.
+    #[expect(clippy::must_use_candidate, reason = "most benchmarks are done once the line is printed")]
     #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
     pub fn run(mut self) -> Vec<(String, f64)> {
         let operations: Vec<u64> =
