@@ -3,6 +3,8 @@
 //! The metrics layer is measured twice: round a plain tower service, where only the layer itself counts, and inside of an
 //! axum router, where a layer that does nothing shows what axum takes for any layer at all.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath};

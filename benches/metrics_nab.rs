@@ -3,6 +3,8 @@
 //! The folder is `PERFKIT_NAB`, by default `../shared/data/nab`. Scores are NAB's: one threshold for the whole corpus, chosen
 //! with hindsight as NAB does, and beside it the score and the alarms at the threshold we ship.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 use perf_core::time::{self, Duration};
 use perf_metrics::{Detector, DetectorConfig};
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What one increment and one record cost, beside the rivals, on the same values, by one and by two threads.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
+
 use fastmetrics::metrics::{counter::Counter as FastCounter, histogram::Histogram as FastHistogram};
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
