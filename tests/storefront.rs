@@ -158,7 +158,7 @@ fn what_cannot_work_is_refused_before_anything_is_generated() {
         (vec!["--database", "mysql://root:secret@localhost/shop"], 1, "not a PostgreSQL URL"),
         (vec!["--json", missing], 1, "cannot write"),
         (vec!["--users", "0"], 2, "0 is not in 1..=20000"),
-        (vec!["--scale", "-1"], 2, "is not between"),
+        (vec!["--scale=-1"], 2, "is not between"),
         (vec!["--colour"], 2, "--colour"),
     ] {
         let mut command = Command::new(program());
