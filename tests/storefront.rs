@@ -154,9 +154,12 @@ fn what_cannot_work_is_refused_before_anything_is_generated() {
     let directory = tempfile::tempdir().expect("a directory");
     let missing = directory.path().join("nowhere/out.json");
     let missing = missing.to_str().expect("a path");
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let taken = listener.local_addr().expect("its address").port().to_string();
     for (arguments, code, words) in [
         (vec!["--database", "mysql://root:secret@localhost/shop"], 1, "not a PostgreSQL URL"),
         (vec!["--json", missing], 1, "cannot write"),
+        (vec!["--page-port", &taken], 1, "cannot listen on 127.0.0.1:"),
         (vec!["--users", "0"], 2, "0 is not in 1..=20000"),
         (vec!["--scale=-1"], 2, "is not between"),
         (vec!["--colour"], 2, "--colour"),
@@ -173,6 +176,41 @@ fn what_cannot_work_is_refused_before_anything_is_generated() {
         assert!(!said(&output).contains("secret"), "{}", said(&output));
         assert_eq!(leftovers(directory.path()), Vec::<String>::new(), "{arguments:?}");
     }
+}
+
+#[test]
+fn without_once_the_live_page_is_served_until_an_interrupt_which_is_then_no_failure() {
+    use std::io::{BufRead, BufReader};
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(program())
+        .args(["--scale", "0.01", "--users", "5", "--seconds", "1", "--warm-up", "0", "--rate", "10"])
+        .env("TMPDIR", directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let lines =
+        BufReader::new(child.stdout.take().expect("its output")).lines().map(|line| line.expect("text"));
+    let login = lines
+        .inspect(|line| assert!(!line.contains("Ctrl-C"), "the page is named before"))
+        .find_map(|line| line.strip_prefix("live page: ").map(str::to_owned))
+        .expect("the page is named");
+    let (address, path) = login.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let mut stream = std::net::TcpStream::connect(address).expect("the page is served");
+    std::io::Write::write_all(
+        &mut stream,
+        format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes(),
+    )
+    .expect("the request is sent");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("the answer is text");
+    assert!(answer.starts_with("HTTP/1.1 303") && answer.to_lowercase().contains("set-cookie"), "{answer}");
+
+    let interrupted =
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill starts");
+    assert!(interrupted.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert_eq!(leftovers(directory.path()), Vec::<String>::new());
 }
 
 #[test]

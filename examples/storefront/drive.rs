@@ -10,6 +10,7 @@ use crate::report::{Chaos, Open, Report, Run};
 use crate::traffic::{Catalogue, Users};
 use perf_load::{Arrivals, Load, RunReport, Target};
 use std::error::Error;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +20,35 @@ type Failure = Box<dyn Error + Send + Sync>;
 const STALL: Duration = Duration::from_secs(3);
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// Runs everything. `false` means that answers were wrong or stale.
-pub async fn run(args: &Args) -> Result<bool, Failure> {
+/// What is left when the table has been printed.
+pub struct Ended {
+    /// Whether every answer was right.
+    pub clean: bool,
+    /// The second service, still serving, and the databases it serves from.
+    still: Option<(Service, Place)>,
+}
+
+impl Ended {
+    /// Serves the live page until Ctrl-C, and ends.
+    pub async fn linger(self) -> Result<bool, Failure> {
+        let Some((service, _place)) = self.still else { return Ok(self.clean) };
+        say(&format!("the shop is still served at http://{}", service.ready.shop));
+        if let Some(page) = &service.ready.page {
+            say(&format!("live page: {page}"));
+        }
+        say("Ctrl-C ends both");
+        tokio::signal::ctrl_c().await?;
+        service.stop().await?;
+        Ok(self.clean)
+    }
+}
+
+/// Runs everything up to the table.
+pub async fn run(args: &Args) -> Result<Ended, Failure> {
     for path in args.json.iter().chain(&args.html) {
         writable(path)?;
     }
+    free(args.page_port)?;
     let place = Place::new(args)?;
     place.generate(args.scale).await?;
     let catalogue = Arc::new(Catalogue::new(args.scale));
@@ -59,29 +84,19 @@ pub async fn run(args: &Args) -> Result<bool, Failure> {
         stale: 0,
     };
     report.sum_findings();
-    println!("{}", report.table());
+    say(&report.table());
     if let Some(path) = &args.json {
         report.write_json(path)?;
     }
     if let Some(path) = &args.html {
         report.write_html(path)?;
     }
-    if !args.once {
-        linger(&service).await;
+    let clean = report.is_clean();
+    if args.once {
+        service.stop().await?;
+        return Ok(Ended { clean, still: None });
     }
-    service.stop().await?;
-    Ok(report.is_clean())
-}
-
-/// Serves the live page until Ctrl-C.
-async fn linger(service: &Service) {
-    println!("the shop is still served at http://{}", service.ready.shop);
-    if let Some(page) = &service.ready.page {
-        println!("live page: {page}");
-    }
-    println!("Ctrl-C ends both");
-    // Without a signal handler there is nothing to wait for.
-    let _ = tokio::signal::ctrl_c().await;
+    Ok(Ended { clean, still: Some((service, place)) })
 }
 
 struct Session<'a> {
@@ -215,6 +230,11 @@ fn summary(outcome: &RunReport, numbers: Numbers, side: Side) -> Run {
     }
 }
 
+/// Says something to whoever listens; a reader that went away (`| head`) is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// Fails early when the result could not be written late.
 fn writable(path: &std::path::Path) -> Result<(), Failure> {
     let parent =
@@ -223,6 +243,14 @@ fn writable(path: &std::path::Path) -> Result<(), Failure> {
     std::fs::write(&probe, b"")
         .and_then(|()| std::fs::remove_file(&probe))
         .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}
+
+/// Fails early when the live page could not be served late.
+fn free(port: u16) -> Result<(), Failure> {
+    match std::net::TcpListener::bind(("127.0.0.1", port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("cannot listen on 127.0.0.1:{port}: {error}").into()),
+    }
 }
 
 /// The processor and the system, for the report.

@@ -19,7 +19,7 @@
 //! | `drive.rs`, `report.rs`, `html.rs` | the phases and what they found |
 
 // This is a program: it speaks to people on the terminal.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![expect(clippy::print_stderr, reason = "a program for people")]
 #![expect(unreachable_pub, reason = "the modules of a program have no outside")]
 
 mod advise;
@@ -61,16 +61,21 @@ fn main() -> ExitCode {
             .map_or_else(|error| failed(&*error), |()| ExitCode::SUCCESS);
     }
     runtime.block_on(async {
-        tokio::select! {
-            ended = drive::run(&args) => match ended {
-                Ok(true) => ExitCode::SUCCESS,
-                Ok(false) => ExitCode::FAILURE,
-                Err(error) => failed(&*error),
-            },
+        let ended = tokio::select! {
+            ended = drive::run(&args) => ended,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("\ninterrupted: the databases and partial results are removed");
-                ExitCode::from(INTERRUPTED)
+                return ExitCode::from(INTERRUPTED);
             }
+        };
+        let clean = match ended {
+            Ok(ended) => ended.linger().await,
+            Err(error) => Err(error),
+        };
+        match clean {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => failed(&*error),
         }
     })
 }

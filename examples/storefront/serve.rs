@@ -9,6 +9,7 @@ use crate::queries::{Postgres, Sqlite};
 use crate::service;
 use perfkit::dbopt::QueryStats;
 use std::error::Error;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -49,7 +50,7 @@ async fn plain<B: crate::queries::Backend>(serve: &Serve) -> Result<(), Failure>
 
 /// Says that the service is ready, then answers the parent until it closes standard input or Ctrl-C is pressed.
 pub async fn converse(ready: &Ready, control: &Control) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(ready)?);
+    tell(ready)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
         let line = tokio::select! {
@@ -58,17 +59,24 @@ pub async fn converse(ready: &Ready, control: &Control) -> Result<(), Failure> {
         };
         let Some(line) = line else { return Ok(()) };
         match serde_json::from_str(&line)? {
-            Ask::Numbers => println!("{}", serde_json::to_string(&numbers(control))?),
+            Ask::Numbers => tell(&numbers(control))?,
             Ask::Workload(path) => {
                 write_workload(&control.stats, &path)?;
-                println!("null");
+                tell(&())?;
             }
             Ask::Valve(position) => {
                 turn(control, position);
-                println!("null");
+                tell(&())?;
             }
         }
     }
+}
+
+/// Answers the parent with a line; without a parent there is nothing left to do.
+fn tell(answer: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    Ok(std::io::stdout().write_all(&line)?)
 }
 
 fn numbers(control: &Control) -> Numbers {
