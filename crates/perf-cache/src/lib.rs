@@ -35,6 +35,7 @@
 //! | [`Tag`], [`tag!`], [`Collector`] | what entries depend on, and invalidation after a commit |
 //! | [`Loaded`], [`LoadContext`] | loaders that choose life and tags, or confirm what is there |
 //! | [`LoadError`] | why there is no value |
+//! | `#[cached]` (feature `macros`) | a cache in front of an `async fn`, with `uncached` and `invalidate` beside it |
 //!
 //! # Features
 //!
@@ -45,6 +46,7 @@
 //! | `json`, `messagepack` | codecs beside postcard | `serde_json`, `rmp-serde` |
 //! | `lz4` | compression of values in the second tier | `lz4_flex` |
 //! | `moka` | moka as the engine, beside our own | `moka` |
+//! | `macros` | the attribute `#[cached]` | `syn`, `quote` and `proc-macro2`, when compiling |
 //!
 //! # What it is not
 //!
@@ -86,6 +88,44 @@ pub use space::{CacheSpace, CacheSpaceBuilder};
 pub use stats::{CacheStats, SpaceStats};
 pub use tag::Tag;
 
+/// ```
+/// use perf_cache::{Cache, CacheSpace, cached, tag};
+/// use std::io;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::sync::{Arc, LazyLock};
+///
+/// /// Whatever answers; an `Arc` of it is what a load takes along.
+/// #[derive(Default)]
+/// struct Db {
+///     queries: AtomicU32,
+/// }
+///
+/// static SPACE: LazyLock<CacheSpace> = LazyLock::new(|| CacheSpace::in_process("shop"));
+/// static USERS: LazyLock<Cache<u64, String>> = LazyLock::new(|| SPACE.cache("users").build().unwrap());
+///
+/// #[cached(cache = "USERS", key(id), tags("org:{org}"))]
+/// async fn user_by_id(db: Arc<Db>, id: u64, org: u32) -> Result<String, io::Error> {
+///     let query = db.queries.fetch_add(1, Ordering::Relaxed) + 1;
+///     Ok(format!("user {id} as of query {query}"))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let db = Arc::new(Db::default());
+/// assert_eq!(*user_by_id(Arc::clone(&db), 7, 3).await?, "user 7 as of query 1");
+/// assert_eq!(*user_by_id(Arc::clone(&db), 7, 3).await?, "user 7 as of query 1");
+///
+/// SPACE.invalidate_tags([tag!("org", 3)]).await;
+/// assert_eq!(*user_by_id(Arc::clone(&db), 7, 3).await?, "user 7 as of query 2");
+///
+/// user_by_id::invalidate(&7).await;
+/// assert_eq!(*user_by_id(Arc::clone(&db), 7, 3).await?, "user 7 as of query 3");
+/// assert_eq!(user_by_id::uncached(Arc::clone(&db), 7, 3).await?, "user 7 as of query 4");
+/// assert_eq!(*user_by_id(db, 7, 3).await?, "user 7 as of query 3");
+/// # Ok(()) }
+/// ```
+#[cfg(feature = "macros")]
+pub use perf_cache_macros::cached;
 #[cfg(feature = "json")]
 pub use remote::codec::Json;
 #[cfg(feature = "messagepack")]

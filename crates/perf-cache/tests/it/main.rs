@@ -5,6 +5,8 @@
 mod cluster;
 mod invalidation;
 mod loading;
+#[cfg(feature = "macros")]
+mod macros;
 mod numbers;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
