@@ -30,6 +30,7 @@
 //! | `sqlite`, `postgres`, `mysql` | databases of that kind by configuration | `sqlx` with that driver |
 //! | `redis` | caches shared through Redis, coherent across nodes | the `redis` crate |
 //! | `json` | values of shared caches as JSON | `serde_json` |
+//! | `macros` | `#[cached]`, as `perfkit::cache::cached` | `syn` at build time |
 //! | `compression` | compressed answers | gzip, brotli and zstd encoders |
 //!
 //! # What it is not
