@@ -7,13 +7,10 @@ mod open;
 pub use errors::DatabaseErrors;
 pub(crate) use open::{Opened, open};
 
-use perf_core::{Component, Health, Name};
+use perf_core::Name;
 use perf_dbopt::QueryStats;
-use perf_metrics::{Check, Criticality};
 use perf_pool::{Manager, Pool};
 use perf_resilience::{ByOutcome, Pipeline};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// The pipeline of a database, which tells the database's failures from the application's.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -53,29 +50,6 @@ impl<M: Manager> Database<M> {
     #[must_use]
     pub const fn guard(&self) -> &Guard {
         &self.guard
-    }
-
-    /// What is to be registered of it.
-    fn components(&self) -> Vec<Arc<dyn Component>> {
-        let mut components: Vec<Arc<dyn Component>> =
-            vec![Arc::new(self.pool.clone()), Arc::new(self.queries.clone())];
-        components.extend(self.guard.components());
-        components
-    }
-
-    /// The check that decides readiness: is there a connection, and does it answer?
-    fn check(&self, interval: Duration) -> Check {
-        let pool = self.pool.clone();
-        let ask = move || {
-            let pool = pool.clone();
-            async move {
-                match pool.acquire().await {
-                    Ok(_) => Health::up(),
-                    Err(error) => Health::down(error.to_string()),
-                }
-            }
-        };
-        Check::new(self.name.clone(), ask).criticality(Criticality::Fatal).interval(interval)
     }
 }
 

@@ -6,10 +6,12 @@ use crate::database::{Database, DatabaseErrors, Guard};
 use crate::stack::StackError;
 use perf_core::Component;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-use perf_core::{InvalidConfig, Name};
+use perf_core::{Health, InvalidConfig, Name};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use perf_dbopt::{Dialect, QueryStats};
 use perf_metrics::Check;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use perf_metrics::Criticality;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use perf_pool::{Manager, Pool};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -18,6 +20,8 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use std::time::Duration;
 
 /// A future that closes a pool and counts the leases that did not come back.
 pub(crate) type Closing = Pin<Box<dyn Future<Output = usize> + Send>>;
@@ -133,4 +137,30 @@ fn guard(name: &Name, config: &DatabaseConfig) -> Result<Guard, InvalidConfig> {
         builder = builder.bulkhead(&Bulkhead::builder(name.clone()).config(bulkhead).build()?);
     }
     builder.classify(DatabaseErrors).build()
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+impl<M: Manager> Database<M> {
+    /// What is to be registered of it.
+    fn components(&self) -> Vec<Arc<dyn Component>> {
+        let mut components: Vec<Arc<dyn Component>> =
+            vec![Arc::new(self.pool.clone()), Arc::new(self.queries.clone())];
+        components.extend(self.guard.components());
+        components
+    }
+
+    /// The check that decides readiness: is there a connection, and does it answer?
+    fn check(&self, interval: Duration) -> Check {
+        let pool = self.pool.clone();
+        let ask = move || {
+            let pool = pool.clone();
+            async move {
+                match pool.acquire().await {
+                    Ok(_) => Health::up(),
+                    Err(error) => Health::down(error.to_string()),
+                }
+            }
+        };
+        Check::new(self.name.clone(), ask).criticality(Criticality::Fatal).interval(interval)
+    }
 }
