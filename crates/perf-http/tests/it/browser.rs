@@ -20,8 +20,29 @@ pub(crate) struct Browser {
     sent: u64,
     /// What the page complained about: errors, and breaches of its policy.
     pub(crate) complaints: Vec<String>,
-    _process: Child,
-    _profile: tempfile::TempDir,
+    process: Child,
+    profile: tempfile::TempDir,
+}
+
+impl Drop for Browser {
+    /// Ends the browser with its helpers, and removes the profile once nobody writes to it any more.
+    fn drop(&mut self) {
+        if let Some(group) = self.process.id() {
+            let killed = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+            assert!(killed.is_ok_and(|status| status.success()) || std::thread::panicking(), "the browser cannot be ended");
+        }
+        let mut gone = 0;
+        for _ in 0..500 {
+            let ended = matches!(self.process.try_wait(), Ok(Some(_)));
+            // What fails to be removed now is removed in the next round.
+            let _ = std::fs::remove_dir_all(self.profile.path());
+            gone = if ended && !self.profile.path().exists() { gone + 1 } else { 0 };
+            if gone == 5 {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Browser {
@@ -36,6 +57,9 @@ impl Browser {
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--hide-scrollbars", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            // What it writes besides its profile goes with it; its helpers end with its group.
+            .env("TMPDIR", profile.path())
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -62,8 +86,8 @@ impl Browser {
             session: Value::Null,
             sent: 0,
             complaints: Vec::new(),
-            _process: process,
-            _profile: profile,
+            process,
+            profile,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" })).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
