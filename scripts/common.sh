@@ -58,5 +58,13 @@ targets() {
 
 # The crates whose sources have tests for loom's scheduler.
 loom_crates() {
-    grep -rlE 'all\((test, perf_loom|perf_loom, test)\)' crates/*/src --include='*.rs' | cut -d/ -f2 | sort -u
+    {
+        grep -rlE 'all\((test, perf_loom|perf_loom, test)\)' crates/*/src --include='*.rs'
+        ls crates/*/tests/loom.rs
+    } | cut -d/ -f2 | sort -u
+}
+
+# Where a crate has its loom tests, as arguments of cargo test.
+loom_target() {
+    if [[ -e crates/$1/tests/loom.rs ]]; then echo --test loom; else echo --lib -- interleavings loom; fi
 }
