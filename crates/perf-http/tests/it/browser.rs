@@ -28,8 +28,12 @@ impl Drop for Browser {
     /// Ends the browser with its helpers, and removes the profile once nobody writes to it any more.
     fn drop(&mut self) {
         if let Some(group) = self.process.id() {
-            let killed = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
-            assert!(killed.is_ok_and(|status| status.success()) || std::thread::panicking(), "the browser cannot be ended");
+            let killed =
+                std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+            assert!(
+                killed.is_ok_and(|status| status.success()) || std::thread::panicking(),
+                "the browser cannot be ended"
+            );
         }
         let mut gone = 0;
         for _ in 0..500 {
@@ -81,14 +85,8 @@ impl Browser {
         // The pipe is read to its end, so that the browser never waits for us to read its log.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let (socket, _) = connect_async(address).await.unwrap();
-        let mut browser = Self {
-            socket,
-            session: Value::Null,
-            sent: 0,
-            complaints: Vec::new(),
-            process,
-            profile,
-        };
+        let mut browser =
+            Self { socket, session: Value::Null, sent: 0, complaints: Vec::new(), process, profile };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" })).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         browser.session = browser.call("Target.attachToTarget", attach).await["sessionId"].clone();
