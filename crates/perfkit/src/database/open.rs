@@ -33,6 +33,8 @@ pub(crate) struct Opened {
     pub(crate) components: Vec<Arc<dyn Component>>,
     pub(crate) check: Check,
     pub(crate) close: Box<dyn Fn() -> Closing + Send + Sync>,
+    /// How many leases are out now.
+    pub(crate) leased: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// Opens a database by the scheme of its URL. No connection is made yet.
@@ -110,7 +112,7 @@ fn assemble<M: Manager>(
         guard: guard(&name, config)?,
         name,
     };
-    let pool = database.pool.clone();
+    let (pool, counted) = (database.pool.clone(), database.pool.clone());
     Ok(Opened {
         components: database.components(),
         check: database.check(config.health_interval),
@@ -118,6 +120,7 @@ fn assemble<M: Manager>(
             let closing = pool.close();
             Box::pin(async move { closing.await.unreturned.len() })
         }),
+        leased: Box::new(move || counted.holders().len()),
         typed: Box::new(database),
     })
 }

@@ -96,7 +96,7 @@ async fn a_lease_that_does_not_come_back_is_reported() {
     let lease = stack.sqlite("orders").unwrap().pool().acquire().await.unwrap();
     let report = stack.close().await;
     assert!(!report.is_clean());
-    assert_eq!(report.unreturned[0].0, "orders");
+    assert_eq!(report.unreturned, [("orders".to_owned(), 1)]);
     drop(lease);
 }
 
