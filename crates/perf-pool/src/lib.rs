@@ -1,4 +1,4 @@
-//! Connection pools that are fair, never wasted, never trusted blindly: SQL, Redis, WebSocket and yours.
+//! Connection pools that are fair, never wasted, never trusted blindly: SQL, Redis and yours.
 //!
 //! ```
 //! # #[cfg(feature = "sqlite")]
