@@ -1,7 +1,7 @@
 //! How a cache is put together: what configuration says, and what only code can.
 
 use crate::cache::Cache;
-use crate::config::{CacheConfig, Capacity, Preset, Refresh};
+use crate::config::{CacheConfig, CancelPolicy, Capacity, Preset, Refresh, WhenFull};
 use crate::remote::codec::{Codec, Compression};
 use crate::remote::shared::Shared;
 use crate::space::CacheSpace;
@@ -19,6 +19,7 @@ type Tolerance = Box<dyn Fn(&(dyn Any + Send + Sync)) -> bool + Send + Sync>;
 pub(crate) struct Parts<K, V> {
     weigher: Option<Weigher<K, V>>,
     tolerance: Option<Tolerance>,
+    remembers: Option<Tolerance>,
     pub(crate) seed: Option<u64>,
     codec: Option<Box<dyn Codec<V>>>,
     compression: Compression,
@@ -50,6 +51,10 @@ impl<K, V> Parts<K, V> {
     pub(crate) fn tolerates(&self, error: &(dyn Any + Send + Sync)) -> bool {
         self.tolerance.as_ref().is_none_or(|tolerates| tolerates(error))
     }
+
+    pub(crate) fn is_worth_remembering(&self, error: &(dyn Any + Send + Sync)) -> bool {
+        self.remembers.as_ref().is_none_or(|remembers| remembers(error))
+    }
 }
 
 /// Builds a [`Cache`]. Setters never fail; [`CacheBuilder::build`] says what is wrong.
@@ -70,6 +75,7 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         let parts = Parts {
             weigher: None,
             tolerance: None,
+            remembers: None,
             seed: None,
             codec: None,
             compression: Compression::default(),
@@ -126,6 +132,19 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// Remembers errors of loaders for which `remembers` holds: for this life callers get the same error without a load.
+    /// Errors of other types than `E`, panics and timeouts are not remembered. A value put in, an invalidation of the key
+    /// or of a tag of the call, and [`Cache::clear`] end it.
+    pub fn cache_errors<E: 'static>(
+        mut self,
+        life: Duration,
+        remembers: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config.errors = life;
+        self.parts.remembers = Some(Box::new(move |error| error.downcast_ref().is_some_and(&remembers)));
+        self
+    }
+
     /// After a failed load, how long a stale value is served before the next attempt.
     pub const fn throttle(mut self, wait: Duration) -> Self {
         self.config.throttle = wait;
@@ -135,6 +154,24 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Life of the knowledge that there is nothing.
     pub const fn negative(mut self, life: Duration) -> Self {
         self.config.negative = life;
+        self
+    }
+
+    /// Share of the capacity that the knowledge of what does not exist may take, beside the values.
+    pub const fn negative_share(mut self, share: f64) -> Self {
+        self.config.negative_share = share;
+        self
+    }
+
+    /// A read extends the life to this much from then, within [`max_age`](Self::max_age).
+    pub const fn sliding(mut self, idle: Duration) -> Self {
+        self.config.sliding = Some(idle);
+        self
+    }
+
+    /// No life is longer than this, whatever extends it.
+    pub const fn max_age(mut self, age: Duration) -> Self {
+        self.config.max_age = age;
         self
     }
 
@@ -154,6 +191,18 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Loads that may run at once.
     pub const fn max_loads(mut self, loads: u32) -> Self {
         self.config.max_loads = loads;
+        self
+    }
+
+    /// What happens to a load when as many as may run at once are running.
+    pub const fn when_full(mut self, policy: WhenFull) -> Self {
+        self.config.when_full = policy;
+        self
+    }
+
+    /// What happens to a load when nobody waits for it any more.
+    pub const fn on_cancel(mut self, policy: CancelPolicy) -> Self {
+        self.config.cancel = policy;
         self
     }
 

@@ -3,12 +3,13 @@
 use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
-use crate::engine::{AnyEngine, Discarded, Engine};
+use crate::engine::Discarded;
 use crate::entry::{Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
 use crate::key::CacheKey;
-use crate::load::{Adaptive, Find, Flights, GetOrLoad, LoadCall, Optional, Plain, Value};
+use crate::load::{Adaptive, Failures, Find, Flights, Gate, GetOrLoad, LoadCall, Optional, Plain, Value};
+use crate::memory::{Memory, SLIDE_STEP};
 use crate::remote::shared::{Identity, Shared};
 use crate::space::SpaceInner;
 use crate::stats::{CacheStats, Numbers};
@@ -20,7 +21,6 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// A cache of `V` by `K`. Cheap to clone; clones share everything.
 ///
@@ -52,11 +52,12 @@ pub(crate) struct Inner<K, V> {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) config: CacheConfig,
-    pub(crate) engine: AnyEngine<K, V>,
+    pub(crate) engine: Memory<K, V>,
     pub(crate) flights: Flights<K, V>,
     pub(crate) space: Arc<SpaceInner>,
     pub(crate) numbers: Numbers,
-    pub(crate) loads: Semaphore,
+    pub(crate) gate: Gate,
+    pub(crate) failures: Failures<K>,
     /// Its name among all nodes, if there are others.
     pub(crate) identity: Option<Identity>,
     pub(crate) shared: Option<Shared<V>>,
@@ -80,13 +81,14 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         Self(Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name,
-            engine: AnyEngine::new(&config),
+            engine: Memory::new(&config),
             flights: Flights::new(),
             identity: space.remote.as_ref().map(|_| Identity::new(&space.name, own)),
             shared: parts.shared().filter(|_| space.remote.is_some()),
+            gate: Gate::new(config.max_loads, config.when_full, space.loads.clone()),
             space,
             numbers: Numbers::default(),
-            loads: Semaphore::new(config.max_loads as usize),
+            failures: Failures::new(),
             hasher,
             parts,
             cleared_at: AtomicU64::new(0),
@@ -235,6 +237,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let hash = inner.hash(key);
         let mut shard = inner.flights.shard(hash);
         Flights::supersede(&mut shard, key);
+        inner.failures.forget(key);
         if let Some(held) = inner.engine.get(hash, key) {
             held.expire(tick());
         }
@@ -249,6 +252,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let published = namespace.map_or_else(Invalidating::local, |fence| inner.space.publish(&[fence]));
         inner.space.fences.other(|number| inner.cleared_at.store(number, Ordering::Release));
         inner.flights.supersede_all();
+        inner.failures.clear();
         drop(inner.engine.clear());
         inner.numbers.invalidated.increment();
         published
@@ -257,8 +261,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// What it has done so far, and what it holds.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let engine = &self.0.engine;
-        self.0.numbers.snapshot(engine.len(), engine.weight(), engine.evicted(), engine.expired())
+        self.0.numbers.snapshot(self.0.engine.levels())
     }
 
     /// Its name: that of the space and its own.
@@ -340,6 +343,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let hash = self.hash(key);
         let mut shard = self.flights.shard(hash);
         Flights::supersede(&mut shard, key);
+        self.failures.forget(key);
         let removed = self.engine.remove(hash, key);
         // The value's own drop must not run under our lock.
         drop(shard);
@@ -361,6 +365,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         self.identify(&key, &mut tags);
         let mut shard = self.flights.shard(hash);
         Flights::supersede(&mut shard, &key);
+        self.failures.forget(&key);
         let draft = Draft {
             hash,
             weight: self.weigh(&key, value.as_ref()),
@@ -417,7 +422,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = scaled(life, 1.0 + config.jitter * rng.unit()).min(config.max_age);
         let refresh = match config.refresh {
-            Refresh::Off => fresh,
+            Refresh::Off => config.sliding.map_or(fresh, |idle| idle / SLIDE_STEP),
             Refresh::Fraction(share) => scaled(fresh, share),
             Refresh::After(after) => after,
             Refresh::XFetch(beta) => {
@@ -426,6 +431,16 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             }
         };
         Lives { fresh, refresh, stale: config.stale_while_revalidate, error: config.stale_if_error }
+    }
+
+    /// What a hold-off of the key with this hash is called, apart from tags.
+    pub(crate) fn hold_of(&self, hash: u64) -> u64 {
+        hash ^ self.id.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// Whether this failure is one of those that `cache_errors` names.
+    pub(crate) fn is_worth_remembering(&self, failure: &Failure) -> bool {
+        matches!(failure, Failure::Load(erased) if self.parts.is_worth_remembering(&*erased.error))
     }
 
     /// Whether this failure may be answered with a stale value.

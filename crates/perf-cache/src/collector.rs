@@ -1,9 +1,12 @@
 //! Invalidations that belong to a transaction.
 
 use crate::cache::Cache;
+use crate::clock::{Tick, tick};
 use crate::space::CacheSpace;
 use crate::{Invalidating, Key, Tag};
+use perf_core::time;
 use std::fmt;
+use std::time::Duration;
 
 /// Invalidations collected while a transaction runs and published after it has committed. Dropped without
 /// [`Collector::publish`], as after a rollback, it does nothing.
@@ -24,12 +27,23 @@ use std::fmt;
 pub struct Collector {
     space: CacheSpace,
     tags: Vec<Tag>,
-    keys: Vec<Box<dyn FnOnce() + Send>>,
+    keys: Vec<KeyOf>,
+    hold: Duration,
+}
+
+/// A key of some cache.
+type KeyOf = Box<dyn Fn(Step) + Send + Sync>;
+
+/// What is to be done with a key.
+#[derive(Clone, Copy)]
+enum Step {
+    Invalidate,
+    Hold(Tick, Tick),
 }
 
 impl Collector {
     pub(crate) const fn new(space: CacheSpace) -> Self {
-        Self { space, tags: Vec::new(), keys: Vec::new() }
+        Self { space, tags: Vec::new(), keys: Vec::new(), hold: Duration::ZERO }
     }
 
     /// Adds a tag.
@@ -47,19 +61,60 @@ impl Collector {
     /// Adds a key of a cache.
     pub fn key<K: Key, V: Send + Sync + 'static>(mut self, cache: &Cache<K, V>, key: K) -> Self {
         let cache = cache.clone();
-        self.keys.push(Box::new(move || cache.invalidate(&key).detach()));
+        self.keys.push(Box::new(move |step| match step {
+            Step::Invalidate => cache.invalidate(&key).detach(),
+            Step::Hold(now, until) => {
+                let inner = &cache.0;
+                inner.space.holds.hold([inner.hold_of(inner.hash(&key))], now, until);
+            }
+        }));
+        self
+    }
+
+    /// For this long after the publication, whatever a load gives that has one of the tags or keys is returned but not
+    /// kept, because a replica that lags may still give the old state; default zero.
+    ///
+    /// Other nodes do not know of the hold-off. When it ends everything is invalidated a second time, here and there, so
+    /// what they loaded from such a replica ends with it.
+    pub const fn hold_off(mut self, window: Duration) -> Self {
+        self.hold = window;
         self
     }
 
     /// Invalidates everything that was collected. The local effect is there when this returns.
+    ///
+    /// With a hold-off this must run within a tokio runtime; outside of one there is no second invalidation.
     pub fn publish(self) -> Invalidating {
-        self.keys.into_iter().for_each(|invalidate| invalidate());
-        self.space.invalidate_tags(self.tags)
+        let Self { space, tags, keys, hold } = self;
+        if !hold.is_zero() {
+            let now = tick();
+            let until = now.after(hold);
+            // Held before it is fenced: a load that begins between the two is refused by one of them.
+            space.inner().holds.hold(tags.iter().map(|tag| tag.hash()), now, until);
+            keys.iter().for_each(|key| key(Step::Hold(now, until)));
+        }
+        keys.iter().for_each(|key| key(Step::Invalidate));
+        let published = space.invalidate_tags(tags.iter().copied());
+        if !hold.is_zero()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // It owns a clone of the space, and ends with the hold-off.
+            drop(runtime.spawn(async move {
+                time::sleep(hold).await;
+                keys.iter().for_each(|key| key(Step::Invalidate));
+                space.invalidate_tags(tags).detach();
+            }));
+        }
+        published
     }
 }
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collector").field("tags", &self.tags).field("keys", &self.keys.len()).finish()
+        f.debug_struct("Collector")
+            .field("tags", &self.tags)
+            .field("keys", &self.keys.len())
+            .field("hold_off", &self.hold)
+            .finish_non_exhaustive()
     }
 }

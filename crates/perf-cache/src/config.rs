@@ -82,6 +82,30 @@ pub enum EngineKind {
     Moka,
 }
 
+/// What happens to a load when as many as may run at once are running. Refreshes and other loads that nobody waits for are
+/// refused in either case, and sooner: they leave an eighth of the places to loads that somebody waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum WhenFull {
+    /// It waits for its turn, as long as its callers at most.
+    #[default]
+    Wait,
+    /// It is refused at once: what is left of an older value is served instead, or
+    /// [`LoadError::Overloaded`](crate::LoadError::Overloaded).
+    Shed,
+}
+
+/// What happens to a load when the last caller that waits for it gives up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum CancelPolicy {
+    /// It goes on, and its value is there for the next caller.
+    #[default]
+    Detach,
+    /// It is cancelled: for loads that are dear to their source and of no use to anyone else.
+    Abort,
+}
+
 /// The settings of one cache, as a configuration file writes them.
 ///
 /// ```
@@ -119,6 +143,19 @@ pub struct CacheConfig {
     /// Life of the knowledge that there is nothing. `0s` does not remember it. Default [`CacheConfig::NEGATIVE`].
     #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub negative: Duration,
+    /// Share of the capacity that the knowledge of what does not exist may take, beside the values: whoever asks for random
+    /// keys evicts only what others asked for in vain. In (0, 1]. Default [`CacheConfig::NEGATIVE_SHARE`].
+    pub negative_share: f64,
+    /// Life of a loader's error: until it ends, callers get the same error without a load. `0s` does not remember errors,
+    /// which is the default. Which errors are remembered only code can say: [`cache_errors`]; otherwise all are.
+    ///
+    /// [`cache_errors`]: crate::CacheBuilder::cache_errors
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub errors: Duration,
+    /// A read extends the life of a value to this much from then, within `max_age` of its load; `None` does not. A read
+    /// within a sixteenth of it after the last extension may not extend it again. Not together with `refresh`.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration::option"))]
+    pub sliding: Option<Duration>,
     /// Lives are lengthened by a random share of at most this, in [0, 1], so that values loaded together do not end
     /// together. Default [`CacheConfig::JITTER`].
     pub jitter: f64,
@@ -137,6 +174,10 @@ pub struct CacheConfig {
     pub abandon_after: Duration,
     /// Loads that may run at once. Default [`CacheConfig::MAX_LOADS`].
     pub max_loads: u32,
+    /// What happens to a load when that many are running. Default [`WhenFull::Wait`].
+    pub when_full: WhenFull,
+    /// What happens to a load when nobody waits for it any more. Default [`CancelPolicy::Detach`].
+    pub cancel: CancelPolicy,
     /// A value heavier than this is returned but not kept. `None` means an eighth of the capacity in bytes.
     pub max_entry_bytes: Option<u64>,
     /// Which engine keeps the entries.
@@ -152,6 +193,8 @@ impl CacheConfig {
     pub const THROTTLE: Duration = Duration::from_secs(5);
     /// Five seconds: what does not exist is often about to be created.
     pub const NEGATIVE: Duration = Duration::from_secs(5);
+    /// A tenth: enough to remember the keys that are asked for in vain again and again, too little to matter.
+    pub const NEGATIVE_SHARE: f64 = 0.1;
     /// A tenth of the life spreads values loaded in one burst over several seconds.
     pub const JITTER: f64 = 0.1;
     /// One day: whatever invalidation missed ends after it.
@@ -207,6 +250,24 @@ impl CacheConfig {
                 .ok_or_else(|| InvalidConfig::new(field, value, "0 to 1"))
         };
         share("jitter", self.jitter)?;
+        share("negative_share", self.negative_share)?;
+        if self.negative_share == 0.0 {
+            return Err(InvalidConfig::new(
+                "negative_share",
+                0,
+                "above 0, to 1; `negative = \"0s\"` remembers nothing",
+            ));
+        }
+        if self.sliding.is_some() && self.refresh != Refresh::Off {
+            return Err(InvalidConfig::new(
+                "sliding",
+                "a life",
+                "no `refresh` beside it: a value that is read never ends",
+            ));
+        }
+        if self.sliding.is_some_and(|life| life.is_zero()) {
+            return Err(InvalidConfig::new("sliding", "0s", "1ns or more"));
+        }
         if self.capacity.amount() == 0 {
             return Err(InvalidConfig::new("capacity", 0, "1 or more"));
         }
@@ -241,12 +302,17 @@ impl Default for CacheConfig {
             stale_if_error: Duration::ZERO,
             throttle: Self::THROTTLE,
             negative: Self::NEGATIVE,
+            negative_share: Self::NEGATIVE_SHARE,
+            errors: Duration::ZERO,
+            sliding: None,
             jitter: Self::JITTER,
             max_age: Self::MAX_AGE,
             soft_timeout: None,
             hard_timeout: Self::HARD_TIMEOUT,
             abandon_after: Self::ABANDON_AFTER,
             max_loads: Self::MAX_LOADS,
+            when_full: WhenFull::Wait,
+            cancel: CancelPolicy::Detach,
             max_entry_bytes: None,
             engine: EngineKind::default(),
         }
@@ -295,6 +361,12 @@ mod tests {
             (CacheConfig { refresh: Refresh::Fraction(1.0), ..default() }, "refresh.fraction"),
             (CacheConfig { refresh: Refresh::XFetch(0.0), ..default() }, "refresh.x_fetch"),
             (CacheConfig { max_loads: 0, ..default() }, "max_loads"),
+            (CacheConfig { negative_share: 0.0, ..default() }, "negative_share"),
+            (CacheConfig { sliding: Some(Duration::ZERO), ..default() }, "sliding"),
+            (
+                CacheConfig { sliding: Some(Duration::MAX), refresh: Refresh::XFetch(1.0), ..default() },
+                "sliding",
+            ),
             (CacheConfig { hard_timeout: Duration::ZERO, ..default() }, "hard_timeout"),
         ] {
             assert_eq!(config.validate().unwrap_err().field(), field);

@@ -109,6 +109,22 @@ impl<K, V> Entry<K, V> {
         self.calm.store(0, Ordering::Release);
     }
 
+    /// Moves the end of the life to `fresh` and the next decision to `calm`, never back.
+    pub(crate) fn prolong(&self, fresh: Tick, calm: Tick) {
+        self.fresh.fetch_max(fresh.0, Ordering::Relaxed);
+        self.calm.fetch_max(calm.0, Ordering::AcqRel);
+    }
+
+    /// When the life ends, windows for failures and refreshes not counted.
+    pub(crate) fn fresh_until(&self) -> Tick {
+        Tick(self.fresh.load(Ordering::Relaxed))
+    }
+
+    /// Whether its life was ended by hand.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
     /// Nothing is to be decided before `until`: a load failed or ran late, and the next one waits until then.
     /// The life is extended for as long, without jitter.
     pub(crate) fn throttle(&self, until: Tick) {

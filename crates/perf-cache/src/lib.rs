@@ -63,8 +63,10 @@ mod error;
 mod fence;
 pub mod forms;
 mod hit;
+mod hold;
 mod key;
 mod load;
+mod memory;
 mod receipt;
 mod remote;
 mod space;
@@ -74,7 +76,9 @@ mod tag;
 pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use collector::Collector;
-pub use config::{Bytes, CacheConfig, Capacity, EngineKind, Entries, Preset, Refresh};
+pub use config::{
+    Bytes, CacheConfig, CancelPolicy, Capacity, EngineKind, Entries, Preset, Refresh, WhenFull,
+};
 pub use error::LoadError;
 pub use hit::{Freshness, Hit, Lookup};
 pub use key::{CacheKey, Key};

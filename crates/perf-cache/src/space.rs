@@ -4,6 +4,7 @@ use crate::builder::CacheBuilder;
 use crate::clock::tick;
 use crate::collector::Collector;
 use crate::fence::Fences;
+use crate::hold::Holds;
 use crate::remote::Remote;
 use crate::remote::guard::{StoreGuard, Trip};
 use crate::remote::port::{InvalidationLog, Store};
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// The caches of one application. Tags are shared by all caches of a space. Cheap to clone; clones share everything.
 ///
@@ -41,6 +43,9 @@ pub(crate) struct SpaceInner {
     pub(crate) degraded_since: AtomicU64,
     pub(crate) degraded_ttl: Duration,
     pub(crate) remote: Option<Arc<Remote>>,
+    pub(crate) holds: Holds,
+    /// Places for loads of all its caches, if there is a limit.
+    pub(crate) loads: Option<Arc<Semaphore>>,
     names: Mutex<BTreeSet<String>>,
 }
 
@@ -82,6 +87,7 @@ impl CacheSpace {
             max_fences: Fences::LIMIT,
             degraded_ttl: CacheSpaceBuilder::DEGRADED_TTL,
             timeout: CacheSpaceBuilder::STORE_TIMEOUT,
+            max_loads: None,
             guard: None,
             shared: None,
             #[cfg(feature = "redis")]
@@ -97,6 +103,8 @@ impl CacheSpace {
             degraded_since: AtomicU64::new(u64::MAX),
             degraded_ttl: CacheSpaceBuilder::DEGRADED_TTL,
             remote: None,
+            holds: Holds::default(),
+            loads: None,
             names: Mutex::default(),
         }))
     }
@@ -206,6 +214,7 @@ pub struct CacheSpaceBuilder {
     max_fences: usize,
     degraded_ttl: Duration,
     timeout: Duration,
+    max_loads: Option<u32>,
     guard: Option<Arc<dyn StoreGuard>>,
     shared: Option<(Arc<dyn Store>, Arc<dyn InvalidationLog>)>,
     #[cfg(feature = "redis")]
@@ -222,6 +231,12 @@ impl CacheSpaceBuilder {
     /// forgotten, and whatever was loaded before those is loaded again.
     pub const fn max_fences(mut self, fences: usize) -> Self {
         self.max_fences = fences;
+        self
+    }
+
+    /// Loads that may run at once in all caches of the space together, beside what each allows; no limit by default.
+    pub const fn max_loads(mut self, loads: u32) -> Self {
+        self.max_loads = Some(loads);
         self
     }
 
@@ -265,6 +280,9 @@ impl CacheSpaceBuilder {
         if self.max_fences < 2 {
             return Err(InvalidConfig::new("max_fences", self.max_fences, "2 or more"));
         }
+        if self.max_loads == Some(0) {
+            return Err(InvalidConfig::new("max_loads", 0, "1 or more"));
+        }
         if self.timeout.is_zero() {
             return Err(InvalidConfig::new("store_timeout", "0s", "1ns or more"));
         }
@@ -284,6 +302,8 @@ impl CacheSpaceBuilder {
             degraded_since: AtomicU64::new(since),
             degraded_ttl: self.degraded_ttl,
             remote,
+            holds: Holds::default(),
+            loads: self.max_loads.map(|loads| Arc::new(Semaphore::new(loads as usize))),
             names: Mutex::default(),
         });
         if let Some(remote) = &inner.remote {

@@ -1,5 +1,6 @@
 //! What a cache counts, and how its numbers leave it.
 
+use crate::memory::Levels;
 use crate::remote::Remote;
 use perf_core::{Counter, Desc, Histogram, Sink, Unit};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,9 @@ use std::time::Duration;
 pub(crate) struct Numbers {
     pub(crate) hits: Counter,
     pub(crate) stale: Counter,
+    pub(crate) stale_timeout: Counter,
+    pub(crate) stale_error: Counter,
+    pub(crate) errors_served: Counter,
     pub(crate) nothing: Counter,
     pub(crate) misses: Counter,
     pub(crate) joined: Counter,
@@ -19,8 +23,12 @@ pub(crate) struct Numbers {
     pub(crate) panicked: Counter,
     pub(crate) abandoned: Counter,
     pub(crate) superseded: Counter,
+    pub(crate) held: Counter,
+    /// Loads that failed since the last one that did not.
+    pub(crate) failing: AtomicU64,
     pub(crate) refreshes: Counter,
     pub(crate) refused: Counter,
+    pub(crate) shed: Counter,
     pub(crate) timeouts: Counter,
     pub(crate) oversized: Counter,
     pub(crate) invalidated: Counter,
@@ -43,8 +51,14 @@ pub(crate) struct Numbers {
 pub struct CacheStats {
     /// Reads answered with a fresh value.
     pub hits: u64,
-    /// Reads answered with a stale value.
+    /// Reads answered at once with a stale value, while a refresh runs.
     pub stale: u64,
+    /// Misses answered with a stale value because the load was late.
+    pub stale_timeout: u64,
+    /// Misses answered with a stale value because the load failed.
+    pub stale_error: u64,
+    /// Misses answered with a remembered error.
+    pub errors_served: u64,
     /// Reads answered with the knowledge that there is nothing.
     pub nothing: u64,
     /// Reads that found nothing usable.
@@ -63,10 +77,16 @@ pub struct CacheStats {
     pub abandoned: u64,
     /// Loads overtaken by an invalidation: their values were returned but not kept.
     pub superseded: u64,
+    /// Loads whose values were returned but not kept because of a hold-off.
+    pub held: u64,
+    /// Loads that failed since the last one that did not.
+    pub failing: u64,
     /// Loads started in the background for a value that was still there.
     pub refreshes: u64,
     /// Loads refused because too many were running.
     pub refused: u64,
+    /// Refreshes and other loads nobody waited for that were refused because places were scarce.
+    pub shed: u64,
     /// Callers that stopped waiting for a load.
     pub timeouts: u64,
     /// Values not kept because they were too large.
@@ -79,6 +99,8 @@ pub struct CacheStats {
     pub invalidated: u64,
     /// Entries held.
     pub entries: u64,
+    /// Entries held that remember that there is nothing.
+    pub negative: u64,
     /// Their weight, in the unit of the capacity.
     pub weight: u64,
     /// Loader time that hits saved: each hit counts as the mean time of a load.
@@ -86,12 +108,15 @@ pub struct CacheStats {
 }
 
 impl CacheStats {
-    /// What happened after `earlier`; the levels (`entries`, `weight`) are the present ones.
+    /// What happened after `earlier`; the levels (`entries`, `negative`, `weight`, `failing`) are the present ones.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             hits: self.hits.saturating_sub(earlier.hits),
             stale: self.stale.saturating_sub(earlier.stale),
+            stale_timeout: self.stale_timeout.saturating_sub(earlier.stale_timeout),
+            stale_error: self.stale_error.saturating_sub(earlier.stale_error),
+            errors_served: self.errors_served.saturating_sub(earlier.errors_served),
             nothing: self.nothing.saturating_sub(earlier.nothing),
             misses: self.misses.saturating_sub(earlier.misses),
             joined: self.joined.saturating_sub(earlier.joined),
@@ -101,14 +126,18 @@ impl CacheStats {
             panicked: self.panicked.saturating_sub(earlier.panicked),
             abandoned: self.abandoned.saturating_sub(earlier.abandoned),
             superseded: self.superseded.saturating_sub(earlier.superseded),
+            held: self.held.saturating_sub(earlier.held),
+            failing: self.failing,
             refreshes: self.refreshes.saturating_sub(earlier.refreshes),
             refused: self.refused.saturating_sub(earlier.refused),
+            shed: self.shed.saturating_sub(earlier.shed),
             timeouts: self.timeouts.saturating_sub(earlier.timeouts),
             oversized: self.oversized.saturating_sub(earlier.oversized),
             evicted: self.evicted.saturating_sub(earlier.evicted),
             expired: self.expired.saturating_sub(earlier.expired),
             invalidated: self.invalidated.saturating_sub(earlier.invalidated),
             entries: self.entries,
+            negative: self.negative,
             weight: self.weight,
             saved: self.saved.saturating_sub(earlier.saved),
         }
@@ -131,6 +160,16 @@ const REFRESHES: Desc =
     Desc::counter("perf_cache_refreshes_total", "Loads started in the background", Unit::Count);
 const REFUSED: Desc =
     Desc::counter("perf_cache_refused_total", "Loads refused because too many were running", Unit::Count);
+const STALE: Desc = Desc::counter("perf_cache_stale_total", "Stale values served, by reason", Unit::Count);
+const ERRORS_SERVED: Desc =
+    Desc::counter("perf_cache_errors_served_total", "Misses answered with a remembered error", Unit::Count);
+const NEGATIVE: Desc = Desc::gauge(
+    "perf_cache_negative_entries",
+    "Entries held that remember that there is nothing",
+    Unit::Count,
+);
+const FAILING: Desc =
+    Desc::gauge("perf_cache_failing_loads", "Loads that failed since the last that did not", Unit::Count);
 const TIMEOUTS: Desc =
     Desc::counter("perf_cache_timeouts_total", "Callers that stopped waiting for a load", Unit::Count);
 const OVERSIZED: Desc =
@@ -147,10 +186,14 @@ const WEIGHT: Desc =
 const CAPACITY: Desc = Desc::gauge("perf_cache_capacity", "Weight that may be held", Unit::Count);
 
 impl Numbers {
-    pub(crate) fn snapshot(&self, entries: u64, weight: u64, evicted: u64, expired: u64) -> CacheStats {
+    pub(crate) fn snapshot(&self, levels: Levels) -> CacheStats {
+        let Levels { entries, nothing, weight, evicted, expired } = levels;
         CacheStats {
             hits: self.hits.get(),
             stale: self.stale.get(),
+            stale_timeout: self.stale_timeout.get(),
+            stale_error: self.stale_error.get(),
+            errors_served: self.errors_served.get(),
             nothing: self.nothing.get(),
             misses: self.misses.get(),
             joined: self.joined.get(),
@@ -160,14 +203,18 @@ impl Numbers {
             panicked: self.panicked.get(),
             abandoned: self.abandoned.get(),
             superseded: self.superseded.get(),
+            held: self.held.get(),
+            failing: self.failing.load(Ordering::Relaxed),
             refreshes: self.refreshes.get(),
             refused: self.refused.get(),
+            shed: self.shed.get(),
             timeouts: self.timeouts.get(),
             oversized: self.oversized.get(),
             evicted,
             expired,
             invalidated: self.invalidated.get(),
             entries,
+            negative: nothing,
             weight,
             saved: self.saved(),
         }
@@ -194,8 +241,17 @@ impl Numbers {
             ("panic", stats.panicked),
             ("abandoned", stats.abandoned),
             ("superseded", stats.superseded),
+            ("held", stats.held),
         ] {
             sink.counter(&LOADS, &[("result", result)], total);
+        }
+        for (reason, total) in
+            [("revalidate", stats.stale), ("timeout", stats.stale_timeout), ("error", stats.stale_error)]
+        {
+            sink.counter(&STALE, &[("reason", reason)], total);
+        }
+        for (kind, total) in [("asked", stats.refused), ("unasked", stats.shed)] {
+            sink.counter(&REFUSED, &[("kind", kind)], total);
         }
         for (cause, total) in [("room", stats.evicted), ("expired", stats.expired)] {
             sink.counter(&EVICTIONS, &[("cause", cause)], total);
@@ -203,7 +259,7 @@ impl Numbers {
         for (desc, total) in [
             (&JOINED, stats.joined),
             (&REFRESHES, stats.refreshes),
-            (&REFUSED, stats.refused),
+            (&ERRORS_SERVED, stats.errors_served),
             (&TIMEOUTS, stats.timeouts),
             (&OVERSIZED, stats.oversized),
             (&INVALIDATIONS, stats.invalidated),
@@ -213,6 +269,8 @@ impl Numbers {
         sink.seconds(&SAVED, &[], stats.saved);
         sink.histogram(&LOAD_TIME, &[], &self.load_time);
         sink.gauge(&ENTRIES, &[], stats.entries as f64);
+        sink.gauge(&NEGATIVE, &[], stats.negative as f64);
+        sink.gauge(&FAILING, &[], stats.failing as f64);
         sink.gauge(&WEIGHT, &[], stats.weight as f64);
         sink.gauge(&CAPACITY, &[], capacity as f64);
     }

@@ -96,6 +96,10 @@ pub(crate) trait Engine<K, V>: Send + Sync {
     /// Takes everything out.
     fn clear(&self) -> Discarded<K, V>;
 
+    /// Shows every entry, in no particular order; those that come or go meanwhile may be missed. No lock of the engine is
+    /// held while an entry is shown.
+    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>));
+
     /// Entries held; may lag a moment behind.
     fn len(&self) -> u64;
 
@@ -178,6 +182,10 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for AnyEngine<K, V> {
 
     fn clear(&self) -> Discarded<K, V> {
         either!(self, engine => engine.clear())
+    }
+
+    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+        either!(self, engine => engine.visit(show));
     }
 
     fn len(&self) -> u64 {

@@ -58,6 +58,10 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
         Discarded::default()
     }
 
+    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+        self.cache.iter().for_each(|(_, entry)| show(&entry));
+    }
+
     fn len(&self) -> u64 {
         self.cache.run_pending_tasks();
         self.cache.entry_count()

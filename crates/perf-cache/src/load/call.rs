@@ -2,6 +2,7 @@
 
 use super::{LoadOptions, Loader, Start};
 use crate::cache::Cache;
+use crate::config::CancelPolicy;
 use crate::error::{Failure, LoadError};
 use crate::hit::Hit;
 use crate::tag::Tag;
@@ -22,7 +23,8 @@ type Slow<'c, K, V> = Pin<Box<dyn Future<Output = Result<Option<Hit<K, V>>, Fail
 /// It looks into memory when it is first polled. A hit is ready at once and allocates nothing; only a miss makes a task.
 ///
 /// # Cancel safety
-/// Dropping it loses nothing: a load that has started goes on, and its value is stored.
+/// Dropping it loses nothing: a load that has started goes on, and its value is stored. With
+/// [`CancelPolicy::Abort`] it ends when the last caller that waits for it is dropped.
 pub type GetOrLoad<'c, K, V, Q, F> = LoadCall<'c, K, V, Q, super::Plain<F>, Value>;
 
 /// A read-through call that has not ended. See [`GetOrLoad`].
@@ -89,6 +91,12 @@ impl<'c, K, V, Q: ?Sized, L, O> LoadCall<'c, K, V, Q, L, O> {
     /// The caller waits no longer than this. The load itself goes on.
     pub fn deadline(mut self, deadline: impl Into<Deadline>) -> Self {
         self.options.deadline = deadline.into();
+        self
+    }
+
+    /// What becomes of the load when this caller gives up and nobody else waits, instead of what is configured.
+    pub const fn on_cancel(mut self, policy: CancelPolicy) -> Self {
+        self.options.cancel = Some(policy);
         self
     }
 

@@ -20,6 +20,11 @@ impl Link {
         Arc::new(Self { cache, hash, outer: current() })
     }
 
+    /// Whether it runs for another load.
+    pub(crate) const fn is_nested(&self) -> bool {
+        self.outer.is_some()
+    }
+
     /// Runs `work` as part of this load.
     pub(crate) async fn run<F: Future>(self: Arc<Self>, work: F) -> F::Output {
         CHAIN.scope(self, work).await

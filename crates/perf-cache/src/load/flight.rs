@@ -1,5 +1,6 @@
 //! Flights: loads under way, each with any number of callers waiting for it.
 
+use crate::config::CancelPolicy;
 use crate::entry::Entry;
 use crate::error::Failure;
 use crate::hit::Freshness;
@@ -7,9 +8,10 @@ use foldhash::fast::RandomState;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 /// How a flight ended, for everyone who waited.
 pub(crate) type Landing<K, V> = Result<(Arc<Entry<K, V>>, Freshness), Failure>;
@@ -21,11 +23,46 @@ pub(crate) struct Flight<K, V> {
     superseded: AtomicBool,
     landing: OnceLock<Landing<K, V>>,
     landed: Notify,
+    /// Callers that wait; [`CLOSED`] once the flight has been given up.
+    seats: AtomicU32,
+    /// Whether it goes on when nobody waits.
+    detached: AtomicBool,
+    task: OnceLock<AbortHandle>,
 }
+
+/// Nobody can board any more.
+const CLOSED: u32 = u32::MAX;
 
 impl<K, V> Flight<K, V> {
     pub(crate) fn new(as_of: u64) -> Self {
-        Self { as_of, superseded: AtomicBool::new(false), landing: OnceLock::new(), landed: Notify::new() }
+        Self {
+            as_of,
+            superseded: AtomicBool::new(false),
+            landing: OnceLock::new(),
+            landed: Notify::new(),
+            seats: AtomicU32::new(0),
+            detached: AtomicBool::new(false),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// Goes on whoever gives up.
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Release);
+    }
+
+    /// Names the task that runs it, which ends with the last caller unless the flight is detached.
+    pub(crate) fn runs_in(&self, task: AbortHandle) {
+        // A flight is launched once.
+        let _ = self.task.set(task);
+    }
+
+    /// Callers that wait.
+    pub(crate) fn waiting(&self) -> u32 {
+        match self.seats.load(Ordering::Acquire) {
+            CLOSED => 0,
+            seats => seats,
+        }
     }
 
     /// Marks the flight as overtaken by an invalidation: its value is for those who wait, not for the cache.
@@ -48,9 +85,37 @@ impl<K, V> Flight<K, V> {
         self.landing.get()
     }
 
-    /// A place for one more caller that waits.
-    pub(crate) fn board(self: &Arc<Self>) -> Seat<K, V> {
-        Seat(Arc::clone(self))
+    /// A place for one more caller that waits; `None` when the last one has just given the flight up.
+    pub(crate) fn board(self: &Arc<Self>, policy: CancelPolicy) -> Option<Seat<K, V>> {
+        if policy == CancelPolicy::Detach {
+            self.detach();
+        }
+        self.seats
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |seats| {
+                (seats != CLOSED).then_some(seats.saturating_add(1))
+            })
+            .ok()
+            .map(|_| Seat(Arc::clone(self)))
+    }
+
+    /// One caller less; the last one ends the flight, unless it goes on without callers.
+    fn leave(&self) {
+        let ends =
+            self.task.get().filter(|_| !self.detached.load(Ordering::Acquire) && self.landing().is_none());
+        let left = self.seats.fetch_update(Ordering::AcqRel, Ordering::Acquire, |seats| match seats {
+            CLOSED => None,
+            1 if ends.is_some() => Some(CLOSED),
+            seats => Some(seats.saturating_sub(1)),
+        });
+        if let (Ok(1), Some(task)) = (left, ends) {
+            task.abort();
+        }
+    }
+}
+
+impl<K, V> Drop for Seat<K, V> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 

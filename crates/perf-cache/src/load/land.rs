@@ -1,11 +1,12 @@
 //! The end of a flight: what is stored, what is told, in every case.
 
+use super::failures::Remembered;
 use super::flight::{Flight, Shard};
 use super::run::Loading;
 use super::{Found, Landing, LoadOptions, Loaded};
 use crate::Key;
 use crate::cache::Inner;
-use crate::clock::tick;
+use crate::clock::{Tick, tick};
 use crate::engine::{Discarded, Engine, Held};
 use crate::entry::{Age, Draft, Entry, Lives};
 use crate::error::Failure;
@@ -14,6 +15,7 @@ use crate::remote::port::Position;
 use crate::remote::shared::{Fetched, Outgoing};
 use perf_core::Reason;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A flight on its way down. Dropping it in the air (a runtime that shuts down) tells those who wait.
@@ -29,6 +31,8 @@ pub(crate) struct Landed<K: Key, V: Send + Sync + 'static> {
     pub(crate) position: Position,
     /// The load renews a value that is still served: the second tier has nothing newer.
     pub(crate) refresh: bool,
+    /// When the load began.
+    pub(crate) began: Tick,
 }
 
 /// The name, bytes and life of a value for the second tier.
@@ -45,6 +49,9 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             Ok(loaded) => self.keep(loaded, load_nanos, &mut discarded),
             Err(failure) => (self.fall_back(failure), None),
         };
+        if let Err(failure) = &landing {
+            self.remember(failure);
+        }
         self.leave(&mut shard);
         drop(shard);
         drop(discarded);
@@ -63,6 +70,10 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
 
     fn count(&self, loading: &Loading<V>) {
         let numbers = &self.inner.numbers;
+        match loading {
+            Ok(_) => numbers.failing.store(0, Ordering::Relaxed),
+            Err(_) => _ = numbers.failing.fetch_add(1, Ordering::Relaxed),
+        }
         match loading {
             Ok(Loaded { found: Found::Nothing, .. }) => numbers.missing.increment(),
             Ok(_) => numbers.loaded.increment(),
@@ -106,6 +117,11 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             self.inner.numbers.superseded.increment();
             return (Ok((entry, Freshness::Superseded)), None);
         }
+        if self.is_held(&entry.tags) {
+            self.inner.numbers.held.increment();
+            return (Ok((entry, Freshness::Superseded)), None);
+        }
+        self.inner.failures.forget(&self.key);
         if store {
             *discarded = self.inner.store(&entry, now);
         }
@@ -168,6 +184,10 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         let entry = base.to_arc();
         let held = self.inner.engine.get(self.hash, &self.key);
         let same = held.is_some_and(|held| std::ptr::eq(&raw const *held, Arc::as_ptr(&entry)));
+        if self.is_held(&entry.tags) {
+            self.inner.numbers.held.increment();
+            return Ok((entry, Freshness::Superseded));
+        }
         if self.is_overtaken(&entry) || !same {
             self.inner.numbers.superseded.increment();
             return Ok((entry, Freshness::Superseded));
@@ -181,6 +201,28 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         self.flight.is_superseded()
             || as_of < self.inner.cleared_at()
             || !self.inner.space.fences.allow(as_of, &entry.tags)
+    }
+
+    /// Whether a hold-off forbids to keep what this load gives.
+    pub(crate) fn is_held(&self, tags: &[u64]) -> bool {
+        let key = self.inner.hold_of(self.hash);
+        self.inner.space.holds.holds(self.began, tags.iter().copied().chain([key]))
+    }
+
+    /// Remembers an error, if that is wanted and nothing has overtaken the load.
+    fn remember(&self, failure: &Failure) {
+        let life = self.inner.config.errors;
+        if life.is_zero() || self.flight.is_superseded() || !self.inner.is_worth_remembering(failure) {
+            return;
+        }
+        let now = tick();
+        let error = Remembered {
+            failure: failure.clone(),
+            until: now.after(life),
+            as_of: self.flight.as_of,
+            tags: self.options.tags.to_boxed(),
+        };
+        self.inner.failures.put(self.key.clone(), error, now);
     }
 
     /// Serves what is left of an older value instead of the failure, if that is allowed.

@@ -2,7 +2,9 @@
 
 mod call;
 mod chain;
+mod failures;
 mod flight;
+mod gate;
 mod land;
 mod loader;
 mod options;
@@ -15,7 +17,9 @@ use std::pin::Pin;
 pub use call::{Find, Finish, GetOrLoad, LoadCall, Value};
 pub use loader::{Adaptive, LoadContext, Loaded, Loader, Optional, Plain};
 
+pub(crate) use failures::Failures;
 pub(crate) use flight::{Flights, Landing};
+pub(crate) use gate::Gate;
 pub(crate) use loader::Found;
 pub(crate) use options::LoadOptions;
 pub(crate) use run::Probe;

@@ -1,6 +1,7 @@
 //! Looking into memory, and flying: the detached side of a load.
 
 use super::flight::{Flight, Shard};
+use super::gate::Permit;
 use super::land::Landed;
 use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
@@ -68,7 +69,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         }
         match held.age(now) {
             Age::Fresh => Probe::Ready(held, Freshness::Fresh),
-            Age::RefreshDue => Probe::Refresh(held, Freshness::Fresh),
+            Age::RefreshDue => match self.config.sliding {
+                Some(idle) => {
+                    held.slide(idle, self.config.max_age, now);
+                    Probe::Ready(held, Freshness::Fresh)
+                }
+                None => Probe::Refresh(held, Freshness::Fresh),
+            },
             Age::Stale => Probe::Refresh(held, Freshness::Refreshing),
             Age::ErrorOnly => Probe::Load(Some(held)),
             Age::Dead => Probe::Load(None),
@@ -123,16 +130,17 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if shard.contains_key(&key) {
             return;
         }
-        if self.loads.available_permits() == 0 {
+        let Some(permit) = self.gate.enter_unasked() else {
             // Refreshes are shed first; the next hit after the throttle asks again.
-            self.numbers.refused.increment();
+            self.numbers.shed.increment();
             held.throttle(tick().after(self.config.throttle));
             return;
-        }
+        };
         self.numbers.refreshes.increment();
         let landed = self.depart(&mut shard, hash, key, options, Some(held.clone()), true);
         drop(shard);
-        landed.launch(start);
+        landed.flight.detach();
+        landed.launch(start, Some(permit));
     }
 
     /// Puts a flight into its shard. The caller launches it after giving the shard back.
@@ -151,7 +159,8 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if let Some(older) = shard.insert(key.clone(), Arc::clone(&flight)) {
             older.supersede();
         }
-        Landed { inner: Arc::clone(self), flight, hash, key, base, options, position, refresh }
+        let began = tick();
+        Landed { inner: Arc::clone(self), flight, hash, key, base, options, position, refresh, began }
     }
 
     pub(crate) fn refused(&self, reason: Reason) -> Rejected {
@@ -170,7 +179,14 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         };
         let name = shared.name(identity, &self.key);
         let fetched = shared.read(remote, std::slice::from_ref(&name)).await.pop().flatten();
-        fetched.map(|fetched| self.land_fetched(fetched)).is_some()
+        // What is held off may come from a node that does not know of it.
+        match fetched.filter(|fetched| !self.is_held(&fetched.tags)) {
+            Some(fetched) => {
+                self.land_fetched(fetched);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -180,21 +196,27 @@ pub(crate) type Loading<V> = Result<Loaded<V>, Failure>;
 impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Starts the load in a task of its own. Not under the shard's lock: a runtime that is shutting down drops the task
     /// at once, which takes that lock.
-    pub(crate) fn launch(self, start: Start<K, V>) {
+    pub(crate) fn launch(self, start: Start<K, V>, permit: Option<Permit>) {
         let link = Link::new(self.inner.id, self.hash);
         // Without a runtime the flight is dropped here, and its drop tells those who wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            drop(runtime.spawn(link.run(self.fly(start))));
+            let (flight, nested) = (Arc::clone(&self.flight), link.is_nested());
+            let task = runtime.spawn(link.run(self.fly(start, permit, nested)));
+            flight.runs_in(task.abort_handle());
         }
     }
 
     /// Loads, stores, and tells everyone who waits.
-    async fn fly(self, start: Start<K, V>) {
+    async fn fly(self, start: Start<K, V>, permit: Option<Permit>, nested: bool) {
         let abandon = self.inner.config.abandon_after;
         if !self.refresh && self.fetch().await {
             return;
         }
-        let Ok(permit) = time::timeout(abandon, self.inner.loads.acquire()).await else {
+        let permit = match permit {
+            Some(permit) => Some(permit),
+            None => self.inner.gate.enter(nested, self.inner.config.hard_timeout).await,
+        };
+        let Some(permit) = permit else {
             self.inner.numbers.refused.increment();
             let refusal = self.inner.refused(Reason::Full);
             self.land(Err(Failure::Overloaded(refusal)), 0);

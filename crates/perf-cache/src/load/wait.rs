@@ -1,11 +1,13 @@
 //! The caller's side of a load: join it or start it, and wait as long as is allowed.
 
+use super::failures::Remembered;
 use super::flight::Seat;
 use super::land::Landed;
 use super::run::Probe;
 use super::{Landing, LoadOptions, Start, chain};
 use crate::Key;
 use crate::cache::Inner;
+use crate::clock::tick;
 use crate::engine::Held;
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit};
@@ -16,6 +18,8 @@ use std::sync::Arc;
 enum Step<K: Key, V: Send + Sync + 'static> {
     /// It is there by now.
     Ready(Held<K, V>, Freshness),
+    /// It failed a moment ago, and that is remembered.
+    Failed(Failure),
     /// Someone else's flight; the newest fence when it was joined; the loader that was not needed.
     Join { seat: Seat<K, V>, joined_at: u64, start: Start<K, V> },
     /// A flight of its own, not yet launched.
@@ -50,9 +54,10 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             let (step, stale) = self.join_or_lead(hash, &key, start, &options, joins >= JOINS);
             let (seat, again) = match step {
                 Step::Ready(held, freshness) => return Ok(Hit::new(held, freshness)),
+                Step::Failed(failure) => return Err(failure),
                 Step::Join { seat, joined_at, start } => (seat, Some((joined_at, start))),
                 Step::Lead { seat, landed, start } => {
-                    landed.launch(start);
+                    landed.launch(start, None);
                     (seat, None)
                 }
             };
@@ -66,7 +71,12 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                     joins += 1;
                     start = loader;
                 }
-                _ => return Ok(Hit::new(Held::Owned(entry), freshness)),
+                _ => {
+                    if matches!(freshness, Freshness::StaleError(_)) {
+                        self.numbers.stale_error.increment();
+                    }
+                    return Ok(Hit::new(Held::Owned(entry), freshness));
+                }
             }
         }
     }
@@ -99,14 +109,33 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             Probe::Load(stale) => stale,
         };
         let joined_at = self.space.fences.newest();
+        let cancel = options.cancel.unwrap_or(self.config.cancel);
         if let Some(flight) = shard.get(key)
             && !(insist && flight.as_of < joined_at)
+            && let Some(seat) = flight.board(cancel)
         {
             self.numbers.joined.increment();
-            return (Step::Join { seat: flight.board(), joined_at, start }, stale);
+            return (Step::Join { seat, joined_at, start }, stale);
+        }
+        if let Some(failure) = self.remembered(key) {
+            return (Step::Failed(failure), stale);
         }
         let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), stale.clone(), false);
-        (Step::Lead { seat: landed.flight.board(), landed, start }, stale)
+        match landed.flight.board(cancel) {
+            Some(seat) => (Step::Lead { seat, landed, start }, stale),
+            // Nobody has left a flight that nobody has boarded.
+            None => (Step::Failed(Failure::Shutdown(self.refused(Reason::Closed))), stale),
+        }
+    }
+
+    /// The error of the last load of a key, if it is to be remembered still.
+    fn remembered(&self, key: &K) -> Option<Failure> {
+        let is_valid = |error: &Remembered| {
+            error.as_of >= self.cleared_at() && self.space.fences.allow(error.as_of, &error.tags)
+        };
+        let failure = self.failures.get(key, tick(), is_valid)?;
+        self.numbers.errors_served.increment();
+        Some(failure)
     }
 
     /// The landing, or `None` when the caller's patience ends first.
@@ -124,7 +153,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if let Some(held) = stale
             && self.is_allowed(&held)
         {
-            self.numbers.stale.increment();
+            self.numbers.stale_timeout.increment();
             return Ok(Hit::new(held, Freshness::StaleTimeout));
         }
         let by_caller = options.deadline.has_passed(time::now());

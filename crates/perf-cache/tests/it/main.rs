@@ -3,7 +3,10 @@
 
 #[cfg(feature = "json")]
 mod cluster;
+mod collector;
 mod invalidation;
+mod limits;
+mod lives;
 mod loading;
 #[cfg(feature = "macros")]
 mod macros;

@@ -195,6 +195,16 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         discarded
     }
 
+    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+        for shard in &self.shards {
+            let held = {
+                let _state = shard.lock();
+                shard.table.all()
+            };
+            held.iter().for_each(&mut *show);
+        }
+    }
+
     fn len(&self) -> u64 {
         self.sum(|policy| policy.len() as u64)
     }

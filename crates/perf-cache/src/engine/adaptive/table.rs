@@ -124,6 +124,11 @@ impl<K: Eq, V> Table<K, V> {
         removed
     }
 
+    /// Everything that is in it. Under the lock.
+    pub(super) fn all(&self) -> Vec<Arc<Entry<K, V>>> {
+        self.slots().iter().filter_map(|slot| slot.entry.load_full()).collect()
+    }
+
     /// Takes out everything. Under the lock.
     pub(super) fn clear(&self) -> Vec<Arc<Entry<K, V>>> {
         self.moves.fetch_add(1, Ordering::AcqRel);
