@@ -2,6 +2,7 @@
 
 use crate::cache::Cache;
 use crate::config::{CacheConfig, CancelPolicy, Capacity, Preset, Refresh, WhenFull};
+use crate::observe::Shadow;
 use crate::remote::codec::{Codec, Compression};
 use crate::remote::shared::Shared;
 use crate::space::CacheSpace;
@@ -20,6 +21,7 @@ pub(crate) struct Parts<K, V> {
     weigher: Option<Weigher<K, V>>,
     tolerance: Option<Tolerance>,
     remembers: Option<Tolerance>,
+    pub(crate) shadow: Option<Shadow<V>>,
     pub(crate) seed: Option<u64>,
     codec: Option<Box<dyn Codec<V>>>,
     compression: Compression,
@@ -76,6 +78,7 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
             weigher: None,
             tolerance: None,
             remembers: None,
+            shadow: None,
             seed: None,
             codec: None,
             compression: Compression::default(),
@@ -250,6 +253,20 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// Verifies this share of the hits of loading calls, in [0, 1]: the value is loaded again in the background, and whether
+    /// it is `same` as the one that was served is counted (`perf_cache_shadow_total`). A value that differs was changed
+    /// without an invalidation. The loads take places that nobody waits for, and are skipped when those are scarce.
+    pub fn shadow(mut self, share: f64, same: impl Fn(&V, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.parts.shadow = Some(Shadow::new(share, same));
+        self
+    }
+
+    /// Share of the keys that are observed for [`Cache::miss_ratio_curve`] at most, in [0, 1]; 0 observes none.
+    pub const fn sampling(mut self, share: f64) -> Self {
+        self.config.sampling = share;
+        self
+    }
+
     /// Makes jitter and early refreshes repeatable.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.parts.seed = Some(seed);
@@ -262,6 +279,10 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// [`InvalidConfig`] when a setting is out of range, or when the space already has a cache of this name.
     pub fn build(self) -> Result<Cache<K, V>, InvalidConfig> {
         self.config.validate().map_err(|invalid| invalid.within(&self.name))?;
+        let shadowed = self.parts.shadow.as_ref().map_or(0.0, Shadow::share);
+        if !(0.0..=1.0).contains(&shadowed) {
+            return Err(InvalidConfig::new("shadow", shadowed, "0 to 1").within(&self.name));
+        }
         self.space.claim(&self.name)?;
         let name = Name::from(format!("{}.{}", self.space.name(), self.name));
         Ok(Cache::new(name, &self.name, self.config, self.space.inner(), self.parts))

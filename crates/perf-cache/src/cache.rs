@@ -10,6 +10,7 @@ use crate::hit::{Freshness, Hit, Lookup};
 use crate::key::CacheKey;
 use crate::load::{Adaptive, Failures, Find, Flights, Gate, GetOrLoad, LoadCall, Optional, Plain, Value};
 use crate::memory::{Memory, SLIDE_STEP};
+use crate::observe::{CurvePoint, HotKey, Observer, Shadow};
 use crate::remote::shared::{Identity, Shared};
 use crate::space::SpaceInner;
 use crate::stats::{CacheStats, Numbers};
@@ -56,6 +57,8 @@ pub(crate) struct Inner<K, V> {
     pub(crate) flights: Flights<K, V>,
     pub(crate) space: Arc<SpaceInner>,
     pub(crate) numbers: Numbers,
+    pub(crate) observer: Observer<K>,
+    pub(crate) shadow: Option<Shadow<V>>,
     pub(crate) gate: Gate,
     pub(crate) failures: Failures<K>,
     /// Its name among all nodes, if there are others.
@@ -77,9 +80,10 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let hasher = foldhash::quality::RandomState::default();
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         Self(Arc::new(Inner {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             name,
             engine: Memory::new(&config),
             flights: Flights::new(),
@@ -88,6 +92,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             gate: Gate::new(config.max_loads, config.when_full, space.loads.clone()),
             space,
             numbers: Numbers::default(),
+            observer: Observer::new(id, &config),
+            shadow: parts.shadow.take(),
             failures: Failures::new(),
             hasher,
             parts,
@@ -261,7 +267,24 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// What it has done so far, and what it holds.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        self.0.numbers.snapshot(self.0.engine.levels())
+        self.0.numbers.snapshot(self.0.engine.levels(), self.0.observer.saved_bytes())
+    }
+
+    /// The keys that are read most, most first, at most 128: from one read in 256, so it takes some thousand reads before
+    /// they show.
+    #[must_use]
+    pub fn hot_keys(&self, most: usize) -> Vec<HotKey<K>> {
+        self.0.observer.hot_keys(most)
+    }
+
+    /// What the hit ratio would be at a half of the present capacity, at the present one, at twice and at four times it:
+    /// empty before there is evidence, and when [`sampling`](CacheConfig::sampling) is 0.
+    ///
+    /// With 512 sampled keys at the present size the error is about three points. Caches of less than 512 entries divided
+    /// by `sampling` have fewer.
+    #[must_use]
+    pub fn miss_ratio_curve(&self) -> Vec<CurvePoint> {
+        self.0.observer.points(self.0.numbers.reads())
     }
 
     /// Its name: that of the space and its own.
@@ -296,7 +319,11 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         use crate::load::Probe;
-        match self.look(hash, key) {
+        let probe = self.look(hash, key);
+        if self.observer.is_sampled(hash) {
+            self.observe(hash, &probe);
+        }
+        match probe {
             Probe::Ready(held, _) | Probe::Refresh(held, Freshness::Fresh) => {
                 match Hit::new(held, Freshness::Fresh) {
                     Some(hit) => {
@@ -477,5 +504,6 @@ impl<K: Key, V: Send + Sync + 'static> Component for Cache<K, V> {
 
     fn collect(&self, sink: &mut dyn Sink) {
         self.0.numbers.collect(&self.stats(), self.0.config.capacity.amount(), sink);
+        crate::stats::collect_observed(&self.miss_ratio_curve(), self.0.observer.concentration(), sink);
     }
 }

@@ -180,6 +180,9 @@ pub struct CacheConfig {
     pub cancel: CancelPolicy,
     /// A value heavier than this is returned but not kept. `None` means an eighth of the capacity in bytes.
     pub max_entry_bytes: Option<u64>,
+    /// Share of the keys that are observed for the miss-ratio curve at most, in [0, 1]; 0 observes none. Large caches
+    /// observe fewer keys than this. Default [`CacheConfig::SAMPLING`].
+    pub sampling: f64,
     /// Which engine keeps the entries.
     pub engine: EngineKind,
 }
@@ -199,6 +202,8 @@ impl CacheConfig {
     pub const JITTER: f64 = 0.1;
     /// One day: whatever invalidation missed ends after it.
     pub const MAX_AGE: Duration = Duration::from_secs(86_400);
+    /// One key in 64: little enough not to be noticed, and 512 keys of a cache of 32,768 entries.
+    pub const SAMPLING: f64 = 1.0 / 64.0;
     /// Ten seconds: longer than any query worth waiting for in a request.
     pub const HARD_TIMEOUT: Duration = Duration::from_secs(10);
     /// Two minutes: a load that hangs longer will not come back.
@@ -250,6 +255,7 @@ impl CacheConfig {
                 .ok_or_else(|| InvalidConfig::new(field, value, "0 to 1"))
         };
         share("jitter", self.jitter)?;
+        share("sampling", self.sampling)?;
         share("negative_share", self.negative_share)?;
         if self.negative_share == 0.0 {
             return Err(InvalidConfig::new(
@@ -314,6 +320,7 @@ impl Default for CacheConfig {
             when_full: WhenFull::Wait,
             cancel: CancelPolicy::Detach,
             max_entry_bytes: None,
+            sampling: Self::SAMPLING,
             engine: EngineKind::default(),
         }
     }

@@ -85,6 +85,16 @@ impl Fences {
             && tags.iter().all(|tag| table.get(tag).is_none_or(|&fence| fence <= as_of))
     }
 
+    /// What invalidated something as of `as_of` that depends on `tags`, as far as this table knows.
+    pub(crate) fn blame(&self, as_of: u64, tags: &[u64]) -> Option<crate::Fenced> {
+        if as_of < self.floor.load(Ordering::Acquire) {
+            return Some(crate::Fenced::Everything);
+        }
+        let table = self.tags.read().unwrap_or_else(PoisonError::into_inner);
+        let fenced = tags.iter().find(|tag| table.get(tag).is_some_and(|&fence| fence > as_of));
+        fenced.map(|&tag| crate::Fenced::Tag(crate::Tag(tag)))
+    }
+
     /// Tags fenced one by one.
     pub(crate) fn len(&self) -> usize {
         self.tags.read().unwrap_or_else(PoisonError::into_inner).len()

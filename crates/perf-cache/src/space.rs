@@ -64,6 +64,10 @@ impl SpaceInner {
         self.fences.everything();
     }
 
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.degraded_since.load(Ordering::Acquire) == u64::MAX
+    }
+
     /// Sends fences to other nodes, if there are any.
     pub(crate) fn publish(&self, fences: &[u64]) -> Invalidating {
         let Some(remote) = &self.remote else { return Invalidating::local() };
@@ -129,7 +133,7 @@ impl CacheSpace {
     /// Whether the log is followed, so that invalidations by other nodes arrive. Always true within one process.
     #[must_use]
     pub fn is_coherent(&self) -> bool {
-        self.0.degraded_since.load(Ordering::Acquire) == u64::MAX
+        self.0.is_coherent()
     }
 
     /// Waits until the log is followed, `limit` at most. Nothing requires it: until then reads are answered from memory

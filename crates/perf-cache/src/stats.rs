@@ -1,6 +1,7 @@
 //! What a cache counts, and how its numbers leave it.
 
 use crate::memory::Levels;
+use crate::observe::{CurvePoint, ShadowNumbers};
 use crate::remote::Remote;
 use perf_core::{Counter, Desc, Histogram, Sink, Unit};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ pub(crate) struct Numbers {
     pub(crate) timeouts: Counter,
     pub(crate) oversized: Counter,
     pub(crate) invalidated: Counter,
+    pub(crate) shadow: ShadowNumbers,
     pub(crate) load_time: Histogram,
     /// The greatest estimate so far: a total must not fall when the mean does.
     saved_nanos: AtomicU64,
@@ -105,6 +107,12 @@ pub struct CacheStats {
     pub weight: u64,
     /// Loader time that hits saved: each hit counts as the mean time of a load.
     pub saved: Duration,
+    /// Bytes that hits gave from memory, estimated from one in 256; 0 when the capacity counts entries.
+    pub saved_bytes: u64,
+    /// Hits whose value was loaded again and was the same.
+    pub verified: u64,
+    /// Hits whose value was loaded again and was another: an invalidation is missing.
+    pub different: u64,
 }
 
 impl CacheStats {
@@ -140,6 +148,9 @@ impl CacheStats {
             negative: self.negative,
             weight: self.weight,
             saved: self.saved.saturating_sub(earlier.saved),
+            saved_bytes: self.saved_bytes.saturating_sub(earlier.saved_bytes),
+            verified: self.verified.saturating_sub(earlier.verified),
+            different: self.different.saturating_sub(earlier.different),
         }
     }
 
@@ -185,8 +196,37 @@ const WEIGHT: Desc =
     Desc::gauge("perf_cache_weight", "Weight held, in the unit of the capacity", Unit::Count);
 const CAPACITY: Desc = Desc::gauge("perf_cache_capacity", "Weight that may be held", Unit::Count);
 
+const SAVED_BYTES: Desc =
+    Desc::counter("perf_cache_saved_bytes_total", "Bytes that hits gave from memory, estimated", Unit::Bytes);
+const SHADOW: Desc =
+    Desc::counter("perf_cache_shadow_total", "Hits loaded again to verify them, by result", Unit::Count);
+const CURVE: Desc = Desc::gauge(
+    "perf_cache_curve_hit_ratio",
+    "What the hit ratio would be at a multiple of the capacity",
+    Unit::Ratio,
+);
+const HOT: Desc = Desc::gauge(
+    "perf_cache_hot_keys_ratio",
+    "Share of the reads that the ten hottest keys have",
+    Unit::Ratio,
+);
+
+/// What observation has to say. The curve is there from the first scrape on, at zero while nothing is known.
+pub(crate) fn collect_observed(curve: &[CurvePoint], hot: f64, sink: &mut dyn Sink) {
+    for (at, factor) in ["0.5", "1", "2", "4"].into_iter().enumerate() {
+        let ratio = curve.get(at).map_or(0.0, |point| point.hit_ratio);
+        sink.gauge(&CURVE, &[("factor", factor)], ratio);
+    }
+    sink.gauge(&HOT, &[], hot);
+}
+
 impl Numbers {
-    pub(crate) fn snapshot(&self, levels: Levels) -> CacheStats {
+    /// Reads so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.hits.get() + self.stale.get() + self.nothing.get() + self.misses.get()
+    }
+
+    pub(crate) fn snapshot(&self, levels: Levels, saved_bytes: u64) -> CacheStats {
         let Levels { entries, nothing, weight, evicted, expired } = levels;
         CacheStats {
             hits: self.hits.get(),
@@ -217,6 +257,9 @@ impl Numbers {
             negative: nothing,
             weight,
             saved: self.saved(),
+            saved_bytes,
+            verified: self.shadow.same.get(),
+            different: self.shadow.different.get(),
         }
     }
 
@@ -266,6 +309,16 @@ impl Numbers {
         ] {
             sink.counter(desc, &[], total);
         }
+        for (result, total) in [
+            ("same", self.shadow.same.get()),
+            ("different", self.shadow.different.get()),
+            ("failed", self.shadow.failed.get()),
+            ("skipped", self.shadow.skipped.get()),
+            ("overtaken", self.shadow.overtaken.get()),
+        ] {
+            sink.counter(&SHADOW, &[("result", result)], total);
+        }
+        sink.counter(&SAVED_BYTES, &[], stats.saved_bytes);
         sink.seconds(&SAVED, &[], stats.saved);
         sink.histogram(&LOAD_TIME, &[], &self.load_time);
         sink.gauge(&ENTRIES, &[], stats.entries as f64);

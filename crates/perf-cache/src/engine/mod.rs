@@ -12,6 +12,8 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::sync::Arc;
 
+pub(crate) use adaptive::Simulated;
+
 use adaptive::Adaptive;
 
 /// An entry taken out of an engine for reading.

@@ -149,7 +149,14 @@ where
         let inner = &self.cache.0;
         let hash = inner.hash(self.key);
         match inner.probe(hash, self.key) {
-            Probe::Ready(held, freshness) => Ok(Hit::new(held, freshness)),
+            Probe::Ready(held, freshness) => {
+                if let Some(shadow) = &inner.shadow
+                    && shadow.is_due()
+                {
+                    inner.verify(boxed(loader), &held);
+                }
+                Ok(Hit::new(held, freshness))
+            }
             Probe::Refresh(held, freshness) => {
                 let options = std::mem::replace(&mut self.options, LoadOptions::NONE);
                 inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);

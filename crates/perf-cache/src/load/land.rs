@@ -7,7 +7,7 @@ use super::{Found, Landing, LoadOptions, Loaded};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::{Tick, tick};
-use crate::engine::{Discarded, Engine, Held};
+use crate::engine::{Discarded, Held};
 use crate::entry::{Age, Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::Freshness;

@@ -7,7 +7,7 @@ use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::{Tick, tick};
-use crate::engine::{Engine, Held};
+use crate::engine::Held;
 use crate::entry::Age;
 use crate::error::{Erased, Failure};
 use crate::hit::Freshness;
@@ -46,7 +46,20 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => self.count(held, freshness),
             Probe::Load(_) => self.numbers.misses.increment(),
         }
+        if self.observer.is_sampled(hash) {
+            self.observe(hash, &probe);
+        }
         probe
+    }
+
+    /// Shows a read to the observer.
+    #[cold]
+    pub(crate) fn observe(&self, hash: u64, probe: &Probe<K, V>) {
+        let held = match probe {
+            Probe::Ready(held, _) | Probe::Refresh(held, _) => Some(held),
+            Probe::Load(_) => None,
+        };
+        self.observer.observe(hash, held, || self.numbers.reads());
     }
 
     /// Looks into memory.
@@ -241,7 +254,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
 }
 
 /// Runs a loader; a panic in it is a result, with its message.
-async fn caught<K, V>(start: Start<K, V>, context: LoadContext<K, V>) -> Loading<V> {
+pub(crate) async fn caught<K, V>(start: Start<K, V>, context: LoadContext<K, V>) -> Loading<V> {
     let started = catch_unwind(AssertUnwindSafe(|| start(context)));
     let mut load = started.map_err(|payload| Failure::Panicked(message(&*payload)))?;
     std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {

@@ -13,4 +13,5 @@ mod macros;
 mod numbers;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
+mod seeing;
 mod traces;

@@ -5,6 +5,7 @@ mod ghost;
 mod list;
 mod policy;
 mod record;
+mod simulate;
 mod sketch;
 mod table;
 
@@ -19,6 +20,8 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{Found, Table};
+
+pub(crate) use simulate::Simulated;
 
 /// Entries spread over shards, each with its own share of the capacity, its own policy and its own lock for writers.
 ///

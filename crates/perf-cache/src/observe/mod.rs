@@ -1,0 +1,131 @@
+//! What a running cache shows of itself: hot keys, the curve of its hit ratio over memory, bytes saved, and whether its
+//! values are still right. All of it looks at a few reads only, so that a hit pays for a comparison and a countdown.
+
+mod curve;
+mod explain;
+mod hot;
+pub(crate) mod sample;
+mod shadow;
+
+pub use curve::CurvePoint;
+pub use explain::{EntryState, Explanation, Fenced, Loading};
+pub use hot::HotKey;
+
+pub(crate) use shadow::{Shadow, ShadowNumbers};
+
+use crate::config::{CacheConfig, Capacity};
+use crate::engine::Held;
+use curve::Curve;
+use hot::HotKeys;
+use perf_core::Counter;
+use sample::PERIOD;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The observer of one cache.
+#[derive(Debug)]
+pub(crate) struct Observer<K> {
+    /// Which cache it is, for what threads remember.
+    id: u64,
+    /// Keys whose hash is below this are sampled for the curve.
+    threshold: AtomicU32,
+    curve: Mutex<Curve>,
+    hot: Mutex<HotKeys<K>>,
+    /// Bytes that hits gave from memory, estimated from sampled ones.
+    bytes: Counter,
+    weighs_bytes: bool,
+}
+
+/// What the weight of an entry is taken to be before any is known.
+const USUAL_WEIGHT: f64 = 1024.0;
+
+impl<K: Clone> Observer<K> {
+    pub(crate) fn new(id: u64, config: &CacheConfig) -> Self {
+        let (entries, weight) = match config.capacity {
+            Capacity::Bytes(bytes) => (bytes as f64 / USUAL_WEIGHT, USUAL_WEIGHT),
+            Capacity::Entries(entries) => (entries as f64, 1.0),
+        };
+        let rate = (curve::KEYS / entries.max(1.0)).min(config.sampling);
+        Self {
+            id,
+            threshold: AtomicU32::new(threshold(rate)),
+            curve: Mutex::new(Curve::new(config.capacity.amount(), rate, weight, 0)),
+            hot: Mutex::new(HotKeys::new()),
+            bytes: Counter::new(),
+            weighs_bytes: matches!(config.capacity, Capacity::Bytes(_)),
+        }
+    }
+
+    /// Whether this read is one of those that are looked at.
+    #[inline]
+    pub(crate) fn is_sampled(&self, hash: u64) -> bool {
+        let in_curve = self.is_in_curve(hash);
+        sample::is_due() || in_curve
+    }
+
+    #[inline]
+    fn is_in_curve(&self, hash: u64) -> bool {
+        // Bits that choose neither a slot nor a shard, so that the sample is spread over all of them.
+        ((hash >> 8) as u32) < self.threshold.load(Ordering::Relaxed)
+    }
+
+    /// Looks at a sampled read. `reads` counts all reads so far. Never waits: what finds another at work is lost.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn observe<V>(&self, hash: u64, held: Option<&Held<K, V>>, reads: impl FnOnce() -> u64) {
+        if sample::take_due() {
+            self.count(hash, held);
+        }
+        if self.is_in_curve(hash)
+            && let Some(repeats) = sample::repeats(self.id ^ hash.rotate_left(17))
+            && let Ok(mut curve) = self.curve.try_lock()
+        {
+            curve.read(hash, held.map(|held| held.weight), repeats);
+            if curve.is_due() {
+                self.settle(&mut curve, reads());
+            }
+        }
+    }
+
+    fn count<V>(&self, hash: u64, held: Option<&Held<K, V>>) {
+        if let Ok(mut hot) = self.hot.try_lock() {
+            hot.read(hash, held.map(|held| &held.key));
+        }
+        if let Some(held) = held
+            && self.weighs_bytes
+            && held.value.is_some()
+        {
+            self.bytes.add(held.weight.saturating_mul(PERIOD));
+        }
+    }
+
+    fn settle(&self, curve: &mut Curve, reads: u64) {
+        curve.settle(reads);
+        if curve.is_too_large() {
+            *curve = curve.halved();
+            self.threshold.store(threshold(curve.rate()), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn points(&self, reads: u64) -> Vec<CurvePoint> {
+        let mut curve = self.curve.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settle(&mut curve, reads);
+        curve.points()
+    }
+
+    pub(crate) fn hot_keys(&self, most: usize) -> Vec<HotKey<K>> {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner).top(most)
+    }
+
+    pub(crate) fn concentration(&self) -> f64 {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner).concentration()
+    }
+
+    pub(crate) fn saved_bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
+fn threshold(rate: f64) -> u32 {
+    (rate * f64::from(u32::MAX)) as u32
+}
