@@ -267,6 +267,12 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// What prefetching may cost: [`Cache::prefetcher`].
+    pub fn prefetch(mut self, config: crate::PrefetchConfig) -> Self {
+        self.config.prefetch = config;
+        self
+    }
+
     /// Makes jitter and early refreshes repeatable.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.parts.seed = Some(seed);

@@ -1,5 +1,6 @@
 //! What a configuration file can say about a cache.
 
+use crate::ahead::PrefetchConfig;
 use perf_core::{InvalidConfig, duration};
 use std::time::Duration;
 
@@ -183,6 +184,8 @@ pub struct CacheConfig {
     /// Share of the keys that are observed for the miss-ratio curve at most, in [0, 1]; 0 observes none. Large caches
     /// observe fewer keys than this. Default [`CacheConfig::SAMPLING`].
     pub sampling: f64,
+    /// What prefetching may cost, for caches that do: [`Cache::prefetcher`](crate::Cache::prefetcher).
+    pub prefetch: PrefetchConfig,
     /// Which engine keeps the entries.
     pub engine: EngineKind,
 }
@@ -255,6 +258,7 @@ impl CacheConfig {
                 .ok_or_else(|| InvalidConfig::new(field, value, "0 to 1"))
         };
         share("jitter", self.jitter)?;
+        self.prefetch.validate().map_err(|invalid| invalid.within("prefetch"))?;
         share("sampling", self.sampling)?;
         share("negative_share", self.negative_share)?;
         if self.negative_share == 0.0 {
@@ -321,6 +325,7 @@ impl Default for CacheConfig {
             cancel: CancelPolicy::Detach,
             max_entry_bytes: None,
             sampling: Self::SAMPLING,
+            prefetch: PrefetchConfig::default(),
             engine: EngineKind::default(),
         }
     }

@@ -52,6 +52,7 @@
 //!
 //! It does not retry, break or limit calls (`perf-resilience` does), and it pools no connections (`perf-pool` does).
 
+mod ahead;
 mod builder;
 mod cache;
 mod clock;
@@ -74,6 +75,7 @@ mod space;
 mod stats;
 mod tag;
 
+pub use ahead::{KeyFileError, PrefetchConfig, PrefetchStats, Prefetcher, Warmed};
 pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use collector::Collector;

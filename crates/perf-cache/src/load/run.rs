@@ -156,6 +156,27 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         landed.launch(start, Some(permit));
     }
 
+    /// Starts a load in the background for a key that nobody asked for yet; whether it was started.
+    pub(crate) fn load_unasked(self: &Arc<Self>, hash: u64, key: K, start: Start<K, V>) -> bool {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return false;
+        }
+        let mut shard = self.flights.shard(hash);
+        let is_there = matches!(self.look(hash, &key), Probe::Ready(..) | Probe::Refresh(..));
+        if is_there || shard.contains_key(&key) {
+            return false;
+        }
+        let Some(permit) = self.gate.enter_unasked() else {
+            self.numbers.shed.increment();
+            return false;
+        };
+        let landed = self.depart(&mut shard, hash, key, LoadOptions::NONE, None, false);
+        drop(shard);
+        landed.flight.detach();
+        landed.launch(start, Some(permit));
+        true
+    }
+
     /// Puts a flight into its shard. The caller launches it after giving the shard back.
     pub(crate) fn depart(
         self: &Arc<Self>,

@@ -1,6 +1,7 @@
 //! The behaviour of perf-cache, one module per subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod ahead;
 #[cfg(feature = "json")]
 mod cluster;
 mod collector;
