@@ -63,6 +63,19 @@ fixed_width!(
     char as u32
 );
 
+macro_rules! floats {
+    ($($float:ty),*) => {
+        $(impl CacheKey for $float {
+            /// The bits: zero and negative zero are two keys.
+            fn write_key(&self, out: &mut Vec<u8>) {
+                self.to_bits().write_key(out);
+            }
+        })*
+    };
+}
+
+floats!(f32, f64);
+
 /// Length first, so that neighbours cannot run into each other.
 fn delimited(bytes: &[u8], out: &mut Vec<u8>) {
     bytes.len().write_key(out);

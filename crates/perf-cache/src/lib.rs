@@ -45,6 +45,7 @@
 //! | `redis` | Redis as second tier and invalidation log | the `redis` crate |
 //! | `json`, `messagepack` | codecs beside postcard | `serde_json`, `rmp-serde` |
 //! | `lz4` | compression of values in the second tier | `lz4_flex` |
+//! | `sqlx` | cached query results, invalidation with a transaction | the `sqlx` crate, without a driver |
 //! | `moka` | moka as the engine, beside our own | `moka` |
 //! | `macros` | the attribute `#[cached]` | `syn`, `quote` and `proc-macro2`, when compiling |
 //!
@@ -62,6 +63,7 @@ mod engine;
 mod entry;
 mod error;
 mod fence;
+mod fingerprint;
 pub mod forms;
 mod hit;
 mod hold;
@@ -69,6 +71,8 @@ mod key;
 mod load;
 mod memory;
 mod observe;
+mod purge;
+mod query;
 mod receipt;
 mod remote;
 mod space;
@@ -83,10 +87,14 @@ pub use config::{
     Bytes, CacheConfig, CancelPolicy, Capacity, EngineKind, Entries, Preset, Refresh, WhenFull,
 };
 pub use error::LoadError;
+pub use fingerprint::{AnswerKey, Fingerprint};
 pub use hit::{Freshness, Hit, Lookup};
 pub use key::{CacheKey, Key};
 pub use load::{GetOrLoad, LoadCall, LoadContext, Loaded};
 pub use observe::{CurvePoint, EntryState, Explanation, Fenced, HotKey, Loading};
+#[cfg(feature = "sqlx")]
+pub use query::{CachedQuery, QueryCache, QueryError};
+pub use query::{Dialect, QueryKey, QueryKeyBuilder, Statement, table_tag};
 pub use receipt::{Invalidating, Receipt};
 pub use remote::codec::{Codec, CodecError, Compression, Postcard};
 pub use remote::guard::{StoreGuard, Trip};

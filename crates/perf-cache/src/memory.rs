@@ -2,7 +2,7 @@
 
 use crate::clock::Tick;
 use crate::config::{CacheConfig, Capacity};
-use crate::engine::{AnyEngine, Discarded, Engine, Held};
+use crate::engine::{AnyEngine, Discarded, Engine, Held, Visitor};
 use crate::entry::Entry;
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -88,7 +88,7 @@ impl<K: crate::Key, V: Send + Sync + 'static> Memory<K, V> {
     }
 
     /// Shows every entry, in no particular order; those that come or go meanwhile may be missed.
-    pub(crate) fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+    pub(crate) fn visit(&self, show: Visitor<'_, K, V>) {
         self.values.visit(show);
         self.nothing.visit(show);
     }

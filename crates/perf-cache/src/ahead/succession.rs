@@ -119,7 +119,7 @@ impl<K: Clone> Succession<K> {
             }
             None => {
                 if self.sessions.items.len() >= self.max_sessions {
-                    drop(self.sessions.evict(&mut self.rng, |session| (session.used, session.id)));
+                    _ = self.sessions.evict(&mut self.rng, |session| (session.used, session.id));
                 }
                 self.sessions.put(session, Session { id: session, last: hash, used: now });
                 None

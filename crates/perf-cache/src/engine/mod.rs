@@ -78,6 +78,9 @@ impl<K, V> Extend<Arc<Entry<K, V>>> for Discarded<K, V> {
     }
 }
 
+/// What is shown every entry.
+pub(crate) type Visitor<'v, K, V> = &'v mut dyn FnMut(&Arc<Entry<K, V>>);
+
 /// What a cache asks of its engine. Sealed: it is not part of the public interface.
 pub(crate) trait Engine<K, V>: Send + Sync {
     /// The entry of this key, if the engine holds one.
@@ -100,7 +103,7 @@ pub(crate) trait Engine<K, V>: Send + Sync {
 
     /// Shows every entry, in no particular order; those that come or go meanwhile may be missed. No lock of the engine is
     /// held while an entry is shown.
-    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>));
+    fn visit(&self, show: Visitor<'_, K, V>);
 
     /// Entries held; may lag a moment behind.
     fn len(&self) -> u64;
@@ -186,7 +189,7 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for AnyEngine<K, V> {
         either!(self, engine => engine.clear())
     }
 
-    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+    fn visit(&self, show: Visitor<'_, K, V>) {
         either!(self, engine => engine.visit(show));
     }
 

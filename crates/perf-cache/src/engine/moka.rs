@@ -1,6 +1,6 @@
 //! moka as the engine: TinyLFU admission over an LRU, entries weighed by us.
 
-use super::{Discarded, Engine, Held};
+use super::{Discarded, Engine, Held, Visitor};
 use crate::entry::Entry;
 use moka::notification::RemovalCause;
 use perf_core::Counter;
@@ -58,7 +58,7 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
         Discarded::default()
     }
 
-    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+    fn visit(&self, show: Visitor<'_, K, V>) {
         self.cache.iter().for_each(|(_, entry)| show(&entry));
     }
 

@@ -150,7 +150,7 @@ mod tests {
         let mut curve = Curve::new(capacity, rate, 1.0, 0);
         for &key in keys {
             let hash = mix(key);
-            if (((hash >> 16) as u32) as f64) < rate * f64::from(u32::MAX) {
+            if f64::from((hash >> 16) as u32) < rate * f64::from(u32::MAX) {
                 curve.read(hash, None, 0);
             }
         }

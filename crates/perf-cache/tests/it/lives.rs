@@ -125,9 +125,9 @@ async fn fail(cache: &Cache<u64, u64>, loads: &Arc<AtomicU32>, error: &'static s
         loads.fetch_add(1, Ordering::Relaxed);
         Err::<u64, _>(String::from(error))
     });
-    match call.tags([tag!("org", 7)]).await {
-        Err(LoadError::Load(error)) => error,
-        other => panic!("the loader fails: {other:?}"),
+    match call.tags([tag!("org", 7)]).await.unwrap_err() {
+        LoadError::Load(error) => error,
+        other => Arc::new(other.to_string()),
     }
 }
 

@@ -12,6 +12,8 @@ mod loading;
 #[cfg(feature = "macros")]
 mod macros;
 mod numbers;
+#[cfg(feature = "sqlx")]
+mod queries;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
 mod seeing;

@@ -9,7 +9,7 @@ mod simulate;
 mod sketch;
 mod table;
 
-use super::{Discarded, Engine, Held};
+use super::{Discarded, Engine, Held, Visitor};
 use crate::clock::{Tick, tick};
 use crate::entry::Entry;
 use calendar::Calendar;
@@ -198,7 +198,7 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         discarded
     }
 
-    fn visit(&self, show: &mut dyn FnMut(&Arc<Entry<K, V>>)) {
+    fn visit(&self, show: Visitor<'_, K, V>) {
         for shard in &self.shards {
             let held = {
                 let _state = shard.lock();
