@@ -92,6 +92,10 @@ fn space(config: &Config) -> CacheSpaceBuilder {
     let builder = CacheSpace::builder(config.name.clone())
         .degraded_ttl(config.cache.degraded_ttl)
         .store_timeout(config.cache.store_timeout);
+    let builder = match config.cache.max_loads {
+        Some(loads) => builder.max_loads(loads),
+        None => builder,
+    };
     #[cfg(feature = "redis")]
     if let Some(url) = &config.cache.redis {
         return builder.redis(perf_cache::RedisConfig::url(url.expose()).retain(config.cache.retain));
