@@ -17,16 +17,25 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 type Answer = Result<u64, CallError<u8>>;
 
+/// Runs the contests named on the command line, or all of them.
 fn main() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap_or_else(|error| fail(&error));
-    breaker(&runtime);
-    breaker_contended();
-    rate();
-    timeout(&runtime);
-    retry(&runtime);
-    pipeline(&runtime);
-    refusals(&runtime);
-    allocations(&runtime);
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let contests: [(&str, fn(&Runtime)); 8] = [
+        ("breaker", breaker),
+        ("contended", breaker_contended),
+        ("rate", rate),
+        ("timeout", timeout),
+        ("retry", retry),
+        ("pipeline", pipeline),
+        ("refusal", refusals),
+        ("allocations", allocations),
+    ];
+    for (name, contest) in contests {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            contest(&runtime);
+        }
+    }
 }
 
 #[expect(clippy::panic, reason = "a benchmark that cannot be set up has nothing to measure")]
@@ -161,7 +170,7 @@ fn belts(clock: &tick::Clock) -> impl layered::Service<u64, Out = Result<u64, u8
         .into_service()
 }
 
-fn breaker_contended() {
+fn breaker_contended(_: &Runtime) {
     let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap_or_else(|error| fail(&error));
     let ours = our_breaker();
     let their = std::sync::Arc::new(recloser::Recloser::custom().error_rate(0.5).closed_len(100).build());
@@ -198,7 +207,7 @@ fn breaker_contended() {
         .run();
 }
 
-fn rate() {
+fn rate(_: &Runtime) {
     let ours = made(RateLimit::builder("bench").quota(many(1_000_000)).build());
     let quota = governor::Quota::per_second(NonZeroU32::MAX).allow_burst(NonZeroU32::MAX);
     let direct = governor::RateLimiter::direct(quota);

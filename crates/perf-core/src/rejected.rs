@@ -120,12 +120,14 @@ pub struct Rejected {
 
 impl Rejected {
     /// A refusal by `policy`. It is not retryable until said otherwise.
+    #[inline]
     pub fn new(reason: Reason, policy: impl Into<Name>) -> Self {
         Self { policy: policy.into(), reason, retryable: false, retry_after: None, evidence: None }
     }
 
     /// Says when the call may be accepted again.
     #[must_use]
+    #[inline]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
@@ -134,6 +136,7 @@ impl Rejected {
     /// Says whether an outer retry may try again. Inner refusals are final by default, so that layered retries do not
     /// multiply the load on a dependency that is already refusing.
     #[must_use]
+    #[inline]
     pub const fn retryable(mut self, retryable: bool) -> Self {
         self.retryable = retryable;
         self
@@ -141,6 +144,7 @@ impl Rejected {
 
     /// Adds the number that decided.
     #[must_use]
+    #[inline]
     pub const fn evidence(mut self, evidence: Evidence) -> Self {
         self.evidence = Some(evidence);
         self

@@ -43,7 +43,7 @@ impl<T, E: From<Rejected>, F: Future<Output = Result<T, E>>> ResilienceExt<T, E>
     async fn within(self, limit: Duration) -> Result<T, E> {
         let timer = pin!(Timer::new());
         let limit = Limit { timeout: Some(limit), deadline: crate::current_deadline() };
-        Race::new(self, timer, limit).await.result.unwrap_or_else(|over| Err(exceeded(over)))
+        Race::new(self, timer, limit, &mut None, |over| Err(exceeded(over))).await
     }
 
     async fn before(self, deadline: Deadline) -> Result<T, E> {
@@ -53,7 +53,7 @@ impl<T, E: From<Rejected>, F: Future<Output = Result<T, E>>> ResilienceExt<T, E>
         }
         let timer = pin!(Timer::new());
         let limit = Limit { timeout: None, deadline };
-        Race::new(self, timer, limit).await.result.unwrap_or_else(|over| Err(exceeded(over)))
+        Race::new(self, timer, limit, &mut None, |over| Err(exceeded(over))).await
     }
 
     async fn through(self, breaker: &Breaker) -> Result<T, E> {

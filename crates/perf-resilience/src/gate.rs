@@ -190,6 +190,7 @@ impl<G: Gate> Pass<G> {
     ///
     /// # Errors
     /// The gate's refusal.
+    #[inline]
     pub fn enter_at(gate: G, now: &Now) -> Result<Self, Rejected> {
         let token = gate.enter(now)?;
         Ok(Self { gate, token, started: None, left: false })
@@ -200,23 +201,45 @@ impl<G: Gate> Pass<G> {
         self.started = Some(at);
     }
 
+    #[inline]
+    pub(crate) const fn started_mut(&mut self) -> &mut Option<Instant> {
+        &mut self.started
+    }
+
     /// Gives the pass back with the call's outcome.
+    #[inline]
     pub fn leave(self, outcome: Outcome) {
         self.leave_at(outcome, &Now::lazy());
     }
 
     /// Gives the pass back at `now`.
+    #[inline]
     pub fn leave_at(mut self, outcome: Outcome, now: &Now) {
-        self.left = true;
-        self.gate.leave(self.token, &Leaving { outcome, started: self.started, now });
+        self.settle(outcome, now);
+    }
+
+    /// Gives the right back without giving up the pass, which costs a copy.
+    #[inline]
+    pub(crate) fn settle(&mut self, outcome: Outcome, now: &Now) {
+        if !self.left {
+            self.left = true;
+            self.gate.leave(self.token, &Leaving { outcome, started: self.started, now });
+        }
     }
 }
 
 impl<G: Gate> Drop for Pass<G> {
+    #[inline]
     fn drop(&mut self) {
-        if self.left {
-            return;
+        if !self.left {
+            self.abandon();
         }
+    }
+}
+
+impl<G: Gate> Pass<G> {
+    #[cold]
+    fn abandon(&mut self) {
         let outcome = if std::thread::panicking() { self.gate.panicked() } else { Outcome::Cancelled };
         let now = Now::lazy();
         self.gate.leave(self.token, &Leaving { outcome, started: self.started, now: &now });
@@ -235,22 +258,28 @@ pub(crate) struct Passes<'g> {
 }
 
 impl<'g> Passes<'g> {
-    /// Enters all `gates`; when one refuses, those before it are left as cancelled.
-    pub(crate) fn enter(gates: &'g [Arc<dyn Gate>], now: &Now) -> Result<Self, Rejected> {
-        let mut passes = Self { gates, tokens: [Token(0); MAX_GATES], entered: 0, started: None };
-        for (gate, token) in gates.iter().zip(&mut passes.tokens) {
+    /// Inside of none of `gates` yet.
+    #[inline]
+    pub(crate) const fn outside(gates: &'g [Arc<dyn Gate>]) -> Self {
+        Self { gates, tokens: [Token(0); MAX_GATES], entered: 0, started: None }
+    }
+
+    /// Enters all gates; when one refuses, those before it are left as cancelled when the passes are dropped.
+    #[inline]
+    pub(crate) fn enter(&mut self, now: &Now) -> Result<(), Rejected> {
+        for (gate, token) in self.gates.iter().zip(&mut self.tokens) {
             *token = gate.enter(now)?;
-            passes.entered += 1;
+            self.entered += 1;
         }
-        Ok(passes)
+        Ok(())
     }
 
-    pub(crate) fn started(&mut self, at: Option<Instant>) {
-        self.started = at;
-    }
-
-    pub(crate) fn leave(mut self, outcome: Outcome, now: &Now) {
-        self.leave_all(|_| outcome, now);
+    #[inline]
+    pub(crate) fn leave(&mut self, outcome: Outcome, started: Option<Instant>, now: &Now) {
+        if self.entered > 0 {
+            self.started = started;
+            self.leave_all(|_| outcome, now);
+        }
     }
 
     fn leave_all(&mut self, outcome: impl Fn(&dyn Gate) -> Outcome, now: &Now) {
@@ -263,11 +292,19 @@ impl<'g> Passes<'g> {
 }
 
 impl Drop for Passes<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.entered > 0 {
-            let panicking = std::thread::panicking();
-            let outcome = |gate: &dyn Gate| if panicking { gate.panicked() } else { Outcome::Cancelled };
-            self.leave_all(outcome, &Now::lazy());
+            self.abandon();
         }
+    }
+}
+
+impl Passes<'_> {
+    #[cold]
+    fn abandon(&mut self) {
+        let panicking = std::thread::panicking();
+        let outcome = |gate: &dyn Gate| if panicking { gate.panicked() } else { Outcome::Cancelled };
+        self.leave_all(outcome, &Now::lazy());
     }
 }

@@ -1,7 +1,7 @@
 //! Polling work against the clock with one timer per call, which exists only once something has to wait.
 
 use crate::scope::Entered;
-use crate::signal::{self, Signal};
+use crate::signal;
 use perf_core::Deadline;
 use perf_core::time::{self, Duration, Instant, Sleep};
 use pin_project_lite::pin_project;
@@ -62,87 +62,69 @@ pub(crate) enum Over {
     Deadline,
 }
 
-/// How raced work ended.
-pub(crate) struct Raced<T> {
-    pub(crate) result: Result<T, Over>,
-    /// When it first had to wait; `None` if it never did.
-    pub(crate) started: Option<Instant>,
-    /// What a policy inside the work said as it ended.
-    pub(crate) signal: Option<Signal>,
-}
-
 pin_project! {
     /// Work with its limits. The work is polled first, so a result that is ready together with the timer wins.
-    pub(crate) struct Race<'t, F> {
+    ///
+    /// The result comes out as the work gave it, because wrapping it would mean copying it once more; when it first had to
+    /// wait is left in `started`, and `over` makes the result of work that was given up.
+    pub(crate) struct Race<'t, F, O> {
         #[pin]
         work: F,
         timer: Pin<&'t mut Timer>,
         limit: Limit,
-        started: Option<Instant>,
-        end: Option<Instant>,
-        over: Over,
+        started: &'t mut Option<Instant>,
+        end: Option<(Instant, Over)>,
+        over: O,
     }
 }
 
-impl<'t, F: Future> Race<'t, F> {
-    pub(crate) const fn new(work: F, timer: Pin<&'t mut Timer>, limit: Limit) -> Self {
-        Self { work, timer, limit, started: None, end: None, over: Over::Deadline }
+impl<'t, F: Future, O: FnMut(Over) -> F::Output> Race<'t, F, O> {
+    #[inline]
+    pub(crate) const fn new(
+        work: F,
+        timer: Pin<&'t mut Timer>,
+        limit: Limit,
+        started: &'t mut Option<Instant>,
+        over: O,
+    ) -> Self {
+        Self { work, timer, limit, started, end: None, over }
     }
 }
 
-impl<F: Future> Future for Race<'_, F> {
-    type Output = Raced<F::Output>;
+impl<F: Future, O: FnMut(Over) -> F::Output> Future for Race<'_, F, O> {
+    type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         signal::clear();
         let polled = {
             let _entered = Entered::new(this.limit.deadline);
             this.work.poll(context)
         };
-        if let Poll::Ready(value) = polled {
-            let signal = signal::take();
-            return Poll::Ready(Raced { result: Ok(value), started: *this.started, signal });
+        if polled.is_ready() {
+            return polled;
         }
-        if this.started.is_none() {
-            let started = time::now();
-            *this.started = Some(started);
-            (*this.end, *this.over) = this.limit.end(started);
-        }
-        let Some(end) = *this.end else { return Poll::Pending };
-        ready!(this.timer.as_mut().poll_until(end, context));
-        Poll::Ready(Raced { result: Err(*this.over), started: *this.started, signal: None })
+        let over = ready!(poll_limit(*this.limit, this.started, this.end, this.timer.as_mut(), context));
+        Poll::Ready((this.over)(over))
     }
 }
 
-pin_project! {
-    /// Work of which only the start of its waiting is wanted.
-    pub(crate) struct Observed<F> {
-        #[pin]
-        work: F,
-        started: Option<Instant>,
+/// Waits for the end of the limit, and begins to count when it is asked for the first time.
+#[inline(never)]
+fn poll_limit(
+    limit: Limit,
+    started: &mut Option<Instant>,
+    end: &mut Option<(Instant, Over)>,
+    timer: Pin<&mut Timer>,
+    context: &mut Context<'_>,
+) -> Poll<Over> {
+    if started.is_none() {
+        let now = time::now();
+        *started = Some(now);
+        let (at, over) = limit.end(now);
+        *end = at.map(|at| (at, over));
     }
-}
-
-impl<F: Future> Observed<F> {
-    pub(crate) const fn new(work: F) -> Self {
-        Self { work, started: None }
-    }
-}
-
-impl<F: Future> Future for Observed<F> {
-    type Output = (F::Output, Option<Instant>);
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.work.poll(context) {
-            Poll::Ready(value) => Poll::Ready((value, *this.started)),
-            Poll::Pending => {
-                if this.started.is_none() {
-                    *this.started = Some(time::now());
-                }
-                Poll::Pending
-            }
-        }
-    }
+    let Some((at, over)) = *end else { return Poll::Pending };
+    timer.poll_until(at, context).map(|()| over)
 }

@@ -18,12 +18,18 @@ pub(crate) enum Signal {
 
 thread_local!(static SIGNAL: Cell<Option<Signal>> = const { Cell::new(None) });
 
+#[inline]
 pub(crate) fn clear() {
     SIGNAL.set(None);
 }
 
+#[inline]
 pub(crate) fn take() -> Option<Signal> {
     SIGNAL.take()
+}
+
+pub(crate) fn put(signal: Option<Signal>) {
+    SIGNAL.set(signal);
 }
 
 pub(crate) fn stop() {

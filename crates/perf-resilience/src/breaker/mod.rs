@@ -16,6 +16,7 @@
 
 mod config;
 mod event;
+mod run;
 mod state;
 mod window;
 mod word;
@@ -29,8 +30,6 @@ pub use event::{BreakerEvent, BreakerState, Cause};
 
 use crate::event::Listener;
 use crate::gate::{Gate, Leaving, Now, Pass, Token};
-use crate::race::Observed;
-use crate::signal;
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use perf_core::time::{self, Duration, Instant};
@@ -38,6 +37,7 @@ use perf_core::{
     AnyError, Classify, Component, ComponentId, Desc, Health, InvalidConfig, Name, Outcome, Reason, Rejected,
     Rng, Sink, Unit,
 };
+use run::Through;
 use state::{Machine, Refusal, Settled};
 use std::sync::Arc;
 use word::Word;
@@ -97,7 +97,7 @@ pub struct Breaker {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     name: Name,
     /// What the machine was when its lock was last released; everything a closed breaker has to know.
     word: AtomicU64,
@@ -130,8 +130,13 @@ impl Breaker {
     /// # Cancel safety
     /// Dropping the future gives the place back; the call then counts as cancelled, which speaks neither for nor against
     /// the dependency.
-    pub async fn run<T, E: From<Rejected>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.run_with(AnyError, call).await
+    #[inline]
+    pub fn run<'b, T, E, F>(&'b self, call: F) -> impl Future<Output = Result<T, E>> + use<'b, T, E, F>
+    where
+        E: From<Rejected>,
+        F: Future<Output = Result<T, E>>,
+    {
+        Through::new(&self.shared, AnyError, call)
     }
 
     /// Makes the call if the breaker lets it through; `classify` says what the result means.
@@ -141,18 +146,18 @@ impl Breaker {
     ///
     /// # Cancel safety
     /// As [`Breaker::run`].
-    pub async fn run_with<T, E: From<Rejected>>(
-        &self,
-        classify: impl Classify<T, E>,
-        call: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        let mut pass = Pass::enter_at(&*self.shared, &Now::lazy()).map_err(signal::refuse::<E>)?;
-        let (result, started) = Observed::new(call).await;
-        if let Some(started) = started {
-            pass.started(started);
-        }
-        pass.leave(classify.classify(result.as_ref()));
-        result
+    #[inline]
+    pub fn run_with<'b, T, E, C, F>(
+        &'b self,
+        classify: C,
+        call: F,
+    ) -> impl Future<Output = Result<T, E>> + use<'b, T, E, C, F>
+    where
+        E: From<Rejected>,
+        C: Classify<T, E>,
+        F: Future<Output = Result<T, E>>,
+    {
+        Through::new(&self.shared, classify, call)
     }
 
     /// Lets one call through by hand, for work that is not one future; its time starts now.
@@ -243,6 +248,11 @@ impl Breaker {
     /// Ends a state set by hand, or a wait: closed, with an empty window and a new generation.
     pub fn resume(&self) {
         self.shared.change(|machine| ((), Some(machine.resume(time::now()))));
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn set(&self, state: BreakerState, reason: Name) {

@@ -20,7 +20,7 @@ pub use config::{BulkheadConfig, DEFAULT_LIMIT, DEFAULT_MAX_WAIT, DEFAULT_QUEUE}
 pub use layer::{Bounded, BoundedFuture, BulkheadLayer};
 pub use state::Priority;
 
-use crate::race::{Limit, Race, Timer};
+use crate::race::{Limit, Over, Race, Timer};
 use crate::signal;
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
@@ -97,10 +97,11 @@ impl Bulkhead {
     /// # Errors
     /// [`Reason::Full`].
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
-        self.0.try_enter().then(|| Permit(self.0.clone())).ok_or_else(|| {
-            self.0.counters.refused_full.increment();
-            self.0.full()
-        })
+        if self.0.try_enter() {
+            return Ok(Permit(self.0.clone()));
+        }
+        self.0.counters.refused_full.increment();
+        Err(self.0.full())
     }
 
     /// Waits for a place, at most `max_wait` and not beyond `deadline`.
@@ -185,17 +186,20 @@ impl Bulkhead {
         self.0.counters.read()
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0
     }
 }
 
 impl Shared {
+    #[inline]
     fn load(&self) -> Load {
         Load(self.load.load(Ordering::Acquire))
     }
 
     /// Changes the word until it sticks; `false` once `change` says no.
+    #[inline]
     fn update(&self, change: impl Fn(Load) -> Option<Load>) -> bool {
         let mut load = self.load();
         while let Some(next) = change(load) {
@@ -208,12 +212,19 @@ impl Shared {
     }
 
     /// Takes a place without waiting, unless somebody waits already.
+    #[inline]
     fn try_enter(&self) -> bool {
         let entered = self.update(|load| (load.has_room() && !load.queued()).then(|| load.entered()));
         if entered {
             self.counters.admitted.increment();
         }
         entered
+    }
+
+    /// Takes a place at once if that is possible; dropping it gives it back.
+    #[inline]
+    pub(crate) fn try_hold(&self) -> Option<Held<'_>> {
+        self.try_enter().then(|| Held(self))
     }
 
     /// Waits for a place; the timer is used only if there is something to wait for.
@@ -223,23 +234,22 @@ impl Shared {
         deadline: Deadline,
         timer: Pin<&mut Timer>,
     ) -> Result<Held<'b>, Rejected> {
-        if self.try_enter() {
-            return Ok(Held(self));
+        if let Some(held) = self.try_hold() {
+            return Ok(held);
         }
         let max_wait = lock(&self.queue).config.max_wait;
         let waiting = Waiting { shared: self, class, deadline, max_wait, ticket: None };
         let limit = Limit { timeout: Some(max_wait), deadline };
-        match Race::new(waiting, timer, limit).await.result {
-            Ok(given) => given,
-            Err(over) => {
-                self.counters.refused_wait.increment();
-                let reason = match over {
-                    crate::race::Over::Timeout => Reason::WontMakeIt,
-                    crate::race::Over::Deadline => Reason::DeadlineExceeded,
-                };
-                Err(Rejected::new(reason, self.name.clone()))
-            }
-        }
+        Race::new(waiting, timer, limit, &mut None, |over| Err(self.waited_in_vain(over))).await
+    }
+
+    fn waited_in_vain(&self, over: Over) -> Rejected {
+        self.counters.refused_wait.increment();
+        let reason = match over {
+            Over::Timeout => Reason::WontMakeIt,
+            Over::Deadline => Reason::DeadlineExceeded,
+        };
+        Rejected::new(reason, self.name.clone())
     }
 
     fn full(&self) -> Rejected {
@@ -250,10 +260,15 @@ impl Shared {
     }
 
     /// Gives a place back: to a waiter if there is one.
+    #[inline]
     fn release(&self) {
-        if self.update(|load| (!load.queued()).then(|| load.left())) {
-            return;
+        if !self.update(|load| (!load.queued()).then(|| load.left())) {
+            self.release_to_waiter();
         }
+    }
+
+    #[cold]
+    fn release_to_waiter(&self) {
         let mut queue = lock(&self.queue);
         let load = self.load();
         let fits = load.in_flight() <= load.limit();
@@ -282,6 +297,7 @@ impl Shared {
 pub(crate) struct Held<'b>(&'b Shared);
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.release();
     }

@@ -1,6 +1,6 @@
 use super::config::{PipelineConfig, check_times};
 use super::stats::Counters;
-use super::{Inner, Pipeline};
+use super::{Inner, Pipeline, Stages};
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
 use crate::gate::{Gate, MAX_GATES};
@@ -215,29 +215,24 @@ impl<J> PipelineBuilder<J> {
             Some(retry) => Some(retry.budget().clone()),
             None => self.hedge.is_some().then_some(budget),
         };
-        let mut per_attempt: Vec<_> = self.breaker.iter().map(Breaker::gate).collect();
-        per_attempt.extend(self.per_attempt);
-        for (field, gates) in [("gates", self.gates.len()), ("per_attempt", per_attempt.len())] {
+        for (field, gates) in [("gates", self.gates.len()), ("per_attempt", self.per_attempt.len())] {
             if gates > MAX_GATES {
                 return Err(InvalidConfig::new(field, gates, format!("at most {MAX_GATES}")));
             }
         }
-        let inner = Inner {
+        let stages = Stages {
             name: self.name,
             deadline: self.deadline,
             gates: self.gates.into(),
             rate: self.rate,
             bulkhead,
-            budget,
-            retry,
             idempotent: self.idempotent,
             breaker: self.breaker,
-            per_attempt: per_attempt.into(),
+            per_attempt: self.per_attempt.into(),
             attempt_timeout: self.attempt_timeout,
             hedge: self.hedge,
-            counters: Counters::default(),
-            judge: self.judge,
+            counters: Some(Counters::default()),
         };
-        Ok(Pipeline(Arc::new(inner)))
+        Ok(Pipeline(Arc::new(Inner { stages, retry, budget, judge: self.judge })))
     }
 }

@@ -1,221 +1,282 @@
 //! One call on its way through the stages. The stages are borrowed, the state lives in the future, nothing is on the heap.
+//!
+//! The usual case, a call that is let in at once and succeeds at the first attempt, runs straight through
+//! [`Course::run`]; everything else is out of its way, in functions of its own. The result is judged where it lies and
+//! copied as seldom as possible: copying it is what most of the time of such a call would be spent on.
 
 use super::attempt::{Attempt, Call};
-use super::hedged::{Hedged, Hedging, Plan};
+use super::hedged::{Hedged, Plan};
 use super::stats::Counters;
-use crate::bulkhead;
-use crate::gate::{Gate, Now, Passes};
+use crate::breaker::{self, Breaker};
+use crate::bulkhead::Bulkhead;
+use crate::gate::{Gate, Now, Pass, Passes};
 use crate::hedge::Hedge;
 use crate::judge::{Again, Judge, Verdict};
-use crate::race::{Limit, Over, Race, Raced, Timer};
-use crate::rate;
+use crate::race::{Limit, Over, Race, Timer};
+use crate::rate::RateLimit;
 use crate::retry::{Budget, Question, Retry, Stop};
 use crate::signal::{self, Signal};
 use perf_core::time::{self, Duration, Instant};
 use perf_core::{Deadline, Name, Outcome, Reason, Rejected};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 /// The policy named when the deadline that passed was the caller's.
 const CALLER: Name = Name::from_static("caller");
 
-/// The stages a call goes through, outermost first.
-pub(crate) struct Course<'p> {
-    pub(super) name: &'p Name,
+/// The stages a call goes through, outermost first, but for retry and budget.
+pub(crate) struct Stages {
+    pub(super) name: Name,
     pub(super) deadline: Option<Duration>,
-    pub(super) gates: &'p [Arc<dyn Gate>],
-    pub(super) rate: Option<&'p rate::Shared>,
-    pub(super) bulkhead: Option<&'p bulkhead::Shared>,
-    /// What pays for retries and hedges; every call pays in.
-    pub(super) budget: Option<&'p Budget>,
-    pub(super) retry: Option<&'p Retry>,
+    pub(super) gates: Box<[Arc<dyn Gate>]>,
+    pub(super) rate: Option<RateLimit>,
+    pub(super) bulkhead: Option<Bulkhead>,
     pub(super) idempotent: bool,
-    pub(super) per_attempt: &'p [Arc<dyn Gate>],
+    pub(super) breaker: Option<Breaker>,
+    pub(super) per_attempt: Box<[Arc<dyn Gate>]>,
     pub(super) attempt_timeout: Option<Duration>,
-    pub(super) hedge: Option<&'p Hedge>,
-    pub(super) counters: Option<&'p Counters>,
+    pub(super) hedge: Option<Hedge>,
+    /// Calls, by how they ended; nobody asks that of a retry policy alone.
+    pub(super) counters: Option<Counters>,
 }
 
-/// How one attempt ended.
-enum Tried<T, E> {
-    Answered {
-        result: Result<T, E>,
-        verdict: Verdict,
-        started: Option<Instant>,
-        signal: Option<Signal>,
-    },
-    /// It took longer than one attempt may.
-    TimedOut {
-        started: Option<Instant>,
-    },
-    /// The deadline of the whole call passed.
-    Expired {
-        started: Option<Instant>,
-    },
-    Refused(Rejected),
-}
-
-/// How the whole call ended.
-struct Ended<T, E> {
-    result: Result<T, E>,
-    outcome: Outcome,
-    started: Option<Instant>,
-}
-
-impl<'p> Course<'p> {
-    /// Retries and nothing else.
-    pub(crate) fn retrying(name: &'p Name, retry: &'p Retry) -> Self {
+impl Stages {
+    /// None at all, for a retry policy that runs by itself.
+    pub(crate) fn none(name: Name) -> Self {
         Self {
             name,
             deadline: None,
-            gates: &[],
+            gates: Box::default(),
             rate: None,
             bulkhead: None,
-            budget: Some(retry.budget()),
-            retry: Some(retry),
-            idempotent: false,
-            per_attempt: &[],
+            idempotent: true,
+            breaker: None,
+            per_attempt: Box::default(),
             attempt_timeout: None,
             hedge: None,
             counters: None,
         }
     }
+}
 
-    pub(crate) async fn run<T, E, J, Op, Fut>(&self, call: Call, judge: &J, operation: Op) -> Result<T, E>
+/// The way of one call through the stages.
+#[derive(Clone, Copy)]
+pub(crate) struct Course<'p> {
+    pub(crate) stages: &'p Stages,
+    pub(crate) retry: Option<&'p Retry>,
+    /// What pays for retries and hedges; every call pays in.
+    pub(crate) budget: Option<&'p Budget>,
+}
+
+/// What one attempt leaves behind besides its result.
+struct Ending {
+    verdict: Verdict,
+    /// The limit that ended it, if one did.
+    over: Option<Over>,
+}
+
+/// The attempts of one call so far.
+struct Series {
+    attempt: Attempt,
+    idempotent: bool,
+    /// The delay before the last attempt.
+    previous: Duration,
+    /// When the first attempt that had to wait began to.
+    started: Option<Instant>,
+}
+
+impl<'p> Course<'p> {
+    #[inline]
+    pub(crate) async fn run<T, E, J, Op, Fut>(self, call: Call, judge: &J, operation: Op) -> Result<T, E>
     where
         E: From<Rejected>,
         J: Judge<T, E> + ?Sized,
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut counting = Counting(self.counters);
-        let (deadline, mut passes) = match self.admit(&call) {
+        let mut counting = Counting(self.stages.counters.as_ref());
+        let mut passes = Passes::outside(&self.stages.gates);
+        let (deadline, own) = match self.admit(&call, &mut passes) {
             Ok(admitted) => admitted,
             Err(rejected) => return Err(counting.refused(rejected)),
         };
         let mut timer = pin!(Timer::new());
-        if let Some(rate) = self.rate
-            && let Err(rejected) = rate.hold(1, deadline, timer.as_mut()).await
-        {
-            return Err(counting.refused(worth_waiting(rejected, deadline)));
-        }
-        let held = match self.bulkhead {
-            None => None,
-            Some(bulkhead) => match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
-                Ok(held) => Some(held),
+        if let Some(rate) = &self.stages.rate {
+            match rate.shared().reserve(1, deadline) {
+                Ok(turn) => {
+                    if turn.waits() {
+                        timer.as_mut().until(turn.at()).await;
+                    }
+                    turn.take();
+                }
                 Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
+            }
+        }
+        let held = match self.stages.bulkhead.as_ref().map(Bulkhead::shared) {
+            None => None,
+            Some(bulkhead) => match bulkhead.try_hold() {
+                Some(held) => Some(held),
+                None => match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
+                    Ok(held) => Some(held),
+                    Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
+                },
             },
         };
-        let idempotent = call.idempotent.unwrap_or(self.idempotent);
-        let ended = self.attempts(deadline, idempotent, timer, judge, &operation).await;
-        drop(held);
-        passes.started(ended.started);
-        passes.leave(ended.outcome, &Now::lazy());
-        counting.ended(ended.outcome);
-        ended.result
-    }
-
-    /// The deadline of the call, and the gates it is inside of.
-    fn admit(&self, call: &Call) -> Result<(Deadline, Passes<'p>), Rejected> {
-        let now = Now::lazy();
-        let own = self.deadline.map_or(Deadline::NEVER, |limit| Deadline::after(now.get(), limit));
-        let deadline = own.earliest(call.deadline).earliest(crate::current_deadline());
-        if deadline != own && deadline.has_passed(now.get()) {
-            return Err(Rejected::new(Reason::DeadlineExceeded, CALLER));
-        }
-        let passes = Passes::enter(self.gates, &now).map_err(|rejected| worth_waiting(rejected, deadline))?;
-        Ok((deadline, passes))
-    }
-
-    async fn attempts<T, E, J, Op, Fut>(
-        &self,
-        deadline: Deadline,
-        idempotent: bool,
-        mut timer: Pin<&mut Timer>,
-        judge: &J,
-        operation: &Op,
-    ) -> Ended<T, E>
-    where
-        E: From<Rejected>,
-        J: Judge<T, E> + ?Sized,
-        Op: Fn(Attempt) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
         if let Some(budget) = self.budget {
             budget.deposit();
         }
-        let mut attempt = Attempt { number: 1, hedge: false, deadline, previous_endpoint: None };
-        let mut previous = Duration::ZERO;
-        let mut first_started = None;
+        let mut series = Series::new(deadline, call.idempotent.unwrap_or(self.stages.idempotent));
         let mut last = None;
         loop {
-            let hedge = self.hedge.filter(|_| idempotent);
-            let (tried, extra) = match hedge {
-                None => (self.attempt(attempt, timer.as_mut(), judge, operation).await, 0),
-                Some(hedge) => self.hedged(attempt, timer.as_mut(), judge, operation, hedge).await,
-            };
-            attempt.number += extra;
-            let (result, verdict, signal) = match tried {
-                Tried::Answered { result, verdict, started, signal } => {
-                    first_started = first_started.or(started);
-                    attempt.previous_endpoint = verdict.endpoint;
-                    (result, verdict, signal)
-                }
-                Tried::TimedOut { started } => {
-                    first_started = first_started.or(started);
-                    let rejected = Rejected::new(Reason::Timeout, self.name.clone()).retryable(true);
-                    (Err(rejected.into()), Verdict::of(Outcome::Failure), None)
-                }
-                Tried::Expired { started } => {
-                    self.stopped(Stop::Deadline);
-                    let policy = self.owner_of(deadline, started);
-                    let error = signal::refuse(Rejected::new(Reason::DeadlineExceeded, policy));
-                    return Ended {
-                        result: Err(error),
-                        outcome: Outcome::Failure,
-                        started: first_started.or(started),
-                    };
-                }
-                Tried::Refused(rejected) => {
+            let inside = match self.enter_attempt() {
+                Ok(inside) => inside,
+                Err(rejected) => {
+                    drop(held);
                     let rejected = worth_waiting(rejected, deadline);
-                    signal::refused(&rejected);
-                    // What the dependency said last is worth more than why it is not asked again.
-                    let (result, outcome) = match last {
-                        Some((error, outcome)) => (Err(error), outcome),
-                        None => (Err(rejected.into()), Outcome::Cancelled),
-                    };
-                    return Ended { result, outcome, started: first_started };
+                    let (result, outcome) = refused(rejected, last);
+                    passes.leave(outcome, series.started, &Now::lazy());
+                    counting.ended(outcome);
+                    return result;
                 }
             };
-            let ended = |result| Ended { result, outcome: verdict.outcome, started: first_started };
+            let (mut started, mut over) = (None, None);
+            let result = match self.stages.hedge.as_ref().filter(|_| series.idempotent) {
+                None => {
+                    let work = operation(series.attempt);
+                    let given_up = |limit| {
+                        over = Some(limit);
+                        Err(self.given_up(limit, own))
+                    };
+                    Race::new(work, timer.as_mut(), self.limit(deadline), &mut started, given_up).await
+                }
+                Some(hedge) => {
+                    let (operation, attempt, limit) = (&operation, series.attempt, self.limit(deadline));
+                    let plan = Plan { operation, judge, hedge, budget: self.budget, attempt, limit };
+                    let hedging = Hedged::new(plan, timer.as_mut()).await;
+                    started = hedging.started;
+                    series.attempt.number += hedging.extra;
+                    signal::put(hedging.signal);
+                    hedging.result.unwrap_or_else(|limit| {
+                        over = Some(limit);
+                        Err(self.given_up(limit, own))
+                    })
+                }
+            };
+            let verdict = match over {
+                None => judge.judge(result.as_ref()),
+                Some(_) => Verdict::of(Outcome::Failure),
+            };
+            inside.leave(verdict.outcome, started);
+            series.started = series.started.or(started);
             if verdict.outcome == Outcome::Success {
-                if attempt.number > 1
-                    && let Some(retry) = self.retry
-                {
-                    retry.recovered();
-                }
-                return ended(result);
+                self.recovered(&series);
+                drop(held);
+                passes.leave(Outcome::Success, series.started, &Now::lazy());
+                counting.ended(Outcome::Success);
+                return result;
             }
-            let question = Question { attempt: attempt.number, previous, hint: verdict.hint, deadline };
-            match self.wait(question, idempotent, &verdict, signal) {
-                Err(why) => {
-                    self.stopped(why);
-                    if matches!(why, Stop::Attempts | Stop::Budget | Stop::Deadline | Stop::Below) {
-                        signal::stop();
-                    }
-                    return ended(result);
+            match self.next(&mut series, Ending { verdict, over }) {
+                None => {
+                    drop(held);
+                    passes.leave(verdict.outcome, series.started, &Now::lazy());
+                    counting.ended(verdict.outcome);
+                    return result;
                 }
-                Ok((delay, until)) => {
+                Some(wait) => {
                     last = result.err().map(|error| (error, verdict.outcome));
-                    previous = delay;
-                    if let Some(until) = until {
+                    if let Some(until) = wait {
                         timer.as_mut().until(until).await;
                     }
                 }
             }
-            attempt.number += 1;
-            if let Some(retry) = self.retry {
-                retry.retried();
+            self.retried(&mut series);
+        }
+    }
+
+    /// Enters the outer gates and gives the deadline of the call, and whether it is the pipeline's own.
+    #[inline]
+    fn admit(&self, call: &Call, passes: &mut Passes<'p>) -> Result<(Deadline, bool), Rejected> {
+        let now = Now::lazy();
+        let own = self.stages.deadline.map_or(Deadline::NEVER, |limit| Deadline::after(now.get(), limit));
+        let deadline = own.earliest(call.deadline).earliest(crate::current_deadline());
+        if deadline != own && deadline.has_passed(now.get()) {
+            return Err(Rejected::new(Reason::DeadlineExceeded, CALLER));
+        }
+        match passes.enter(&now) {
+            Ok(()) => Ok((deadline, deadline == own)),
+            Err(rejected) => Err(worth_waiting(rejected, deadline)),
+        }
+    }
+
+    #[inline]
+    fn enter_attempt(&self) -> Result<Inside<'p>, Rejected> {
+        let now = Now::lazy();
+        let breaker = match &self.stages.breaker {
+            None => None,
+            Some(breaker) => Some(Pass::enter_at(breaker.shared(), &now)?),
+        };
+        let mut inside = Inside { gates: Passes::outside(&self.stages.per_attempt), breaker };
+        inside.gates.enter(&now)?;
+        Ok(inside)
+    }
+
+    #[inline]
+    const fn limit(&self, deadline: Deadline) -> Limit {
+        Limit { timeout: self.stages.attempt_timeout, deadline }
+    }
+
+    /// The error of an attempt that a limit ended.
+    #[cold]
+    fn given_up<E: From<Rejected>>(&self, over: Over, own: bool) -> E {
+        match over {
+            Over::Timeout => Rejected::new(Reason::Timeout, self.stages.name.clone()).retryable(true).into(),
+            Over::Deadline => {
+                let policy = if own { self.stages.name.clone() } else { CALLER };
+                signal::refuse(Rejected::new(Reason::DeadlineExceeded, policy))
+            }
+        }
+    }
+
+    #[inline]
+    fn recovered(&self, series: &Series) {
+        if series.attempt.number > 1
+            && let Some(retry) = self.retry
+        {
+            retry.recovered();
+        }
+    }
+
+    fn retried(&self, series: &mut Series) {
+        series.attempt.number += 1;
+        if let Some(retry) = self.retry {
+            retry.retried();
+        }
+    }
+
+    /// Until when to wait for the next attempt (or not at all), or `None` if there is none.
+    #[inline(never)]
+    fn next(&self, series: &mut Series, ending: Ending) -> Option<Option<Instant>> {
+        let signal = signal::take();
+        if ending.over == Some(Over::Deadline) {
+            self.stopped(Stop::Deadline);
+            signal::stop();
+            return None;
+        }
+        let signal = if ending.over.is_some() { None } else { signal };
+        if ending.over.is_none() {
+            series.attempt.previous_endpoint = ending.verdict.endpoint;
+        }
+        match self.wait(series, &ending.verdict, signal) {
+            Err(why) => {
+                self.stopped(why);
+                if matches!(why, Stop::Attempts | Stop::Budget | Stop::Deadline | Stop::Below) {
+                    signal::stop();
+                }
+                None
+            }
+            Ok((delay, until)) => {
+                series.previous = delay;
+                Some(until)
             }
         }
     }
@@ -223,11 +284,13 @@ impl<'p> Course<'p> {
     /// How long to wait for the next attempt, and until when; or why there is none.
     fn wait(
         &self,
-        mut question: Question,
-        idempotent: bool,
+        series: &Series,
         verdict: &Verdict,
         signal: Option<Signal>,
     ) -> Result<(Duration, Option<Instant>), Stop> {
+        let Attempt { number, deadline, .. } = series.attempt;
+        let mut question =
+            Question { attempt: number, previous: series.previous, hint: verdict.hint, deadline };
         let again = match signal {
             Some(Signal::Stop) => return Err(Stop::Below),
             Some(Signal::After(wait)) => {
@@ -239,7 +302,7 @@ impl<'p> Course<'p> {
         let retry = self.retry.ok_or(Stop::Final)?;
         match again {
             Again::No => return Err(Stop::Final),
-            Again::IfIdempotent if !idempotent => return Err(Stop::NotIdempotent),
+            Again::IfIdempotent if !series.idempotent => return Err(Stop::NotIdempotent),
             Again::IfIdempotent | Again::Always => {}
         }
         let now = time::now();
@@ -247,95 +310,52 @@ impl<'p> Course<'p> {
         Ok((delay, now.checked_add(delay).filter(|_| !delay.is_zero())))
     }
 
-    async fn attempt<T, E, J, Op, Fut>(
-        &self,
-        attempt: Attempt,
-        timer: Pin<&mut Timer>,
-        judge: &J,
-        operation: &Op,
-    ) -> Tried<T, E>
-    where
-        J: Judge<T, E> + ?Sized,
-        Op: Fn(Attempt) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let passes = match Passes::enter(self.per_attempt, &Now::lazy()) {
-            Ok(passes) => passes,
-            Err(rejected) => return Tried::Refused(rejected),
-        };
-        let limit = Limit { timeout: self.attempt_timeout, deadline: attempt.deadline };
-        let Raced { result, started, signal } = Race::new(operation(attempt), timer, limit).await;
-        leave(passes, result, started, signal, judge)
-    }
-
-    async fn hedged<T, E, J, Op, Fut>(
-        &self,
-        attempt: Attempt,
-        timer: Pin<&mut Timer>,
-        judge: &J,
-        operation: &Op,
-        hedge: &Hedge,
-    ) -> (Tried<T, E>, u32)
-    where
-        J: Judge<T, E> + ?Sized,
-        Op: Fn(Attempt) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let passes = match Passes::enter(self.per_attempt, &Now::lazy()) {
-            Ok(passes) => passes,
-            Err(rejected) => return (Tried::Refused(rejected), 0),
-        };
-        let limit = Limit { timeout: self.attempt_timeout, deadline: attempt.deadline };
-        let plan = Plan { operation, judge, hedge, budget: self.budget, attempt, limit };
-        let Hedging { result, started, signal, extra } = Hedged::new(plan, timer).await;
-        (leave(passes, result, started, signal, judge), extra)
-    }
-
     fn stopped(&self, why: Stop) {
         if let Some(retry) = self.retry {
             retry.stopped(why);
         }
     }
+}
 
-    /// Whose deadline it was that passed: the pipeline's own unless the caller's was earlier.
-    fn owner_of(&self, deadline: Deadline, started: Option<Instant>) -> Name {
-        let own = self.deadline.zip(started).and_then(|(limit, started)| started.checked_add(limit));
-        match (own, deadline.instant()) {
-            // An own deadline runs from just before the first attempt, so it lies close to this estimate or beyond it.
-            (Some(own), Some(at)) if own.saturating_duration_since(at) < Duration::from_millis(1) => {
-                self.name.clone()
-            }
-            (Some(_), _) | (None, _) => CALLER,
+impl Series {
+    #[inline]
+    const fn new(deadline: Deadline, idempotent: bool) -> Self {
+        let attempt = Attempt { number: 1, hedge: false, deadline, previous_endpoint: None };
+        Self { attempt, idempotent, previous: Duration::ZERO, started: None }
+    }
+}
+
+/// What an attempt is inside of; the gates are left before the breaker, which was entered first.
+struct Inside<'p> {
+    gates: Passes<'p>,
+    breaker: Option<Pass<&'p breaker::Shared>>,
+}
+
+impl Inside<'_> {
+    #[inline]
+    fn leave(mut self, outcome: Outcome, started: Option<Instant>) {
+        let now = Now::lazy();
+        self.gates.leave(outcome, started, &now);
+        if let Some(pass) = &mut self.breaker {
+            *pass.started_mut() = started;
+            pass.settle(outcome, &now);
         }
     }
 }
 
-/// Gives the passes of an attempt back and says how it ended.
-fn leave<T, E, J: Judge<T, E> + ?Sized>(
-    mut passes: Passes<'_>,
-    result: Result<Result<T, E>, Over>,
-    started: Option<Instant>,
-    signal: Option<Signal>,
-    judge: &J,
-) -> Tried<T, E> {
-    passes.started(started);
-    match result {
-        Ok(result) => {
-            let verdict = judge.judge(result.as_ref());
-            passes.leave(verdict.outcome, &Now::lazy());
-            Tried::Answered { result, verdict, started, signal }
-        }
-        Err(over) => {
-            passes.leave(Outcome::Failure, &Now::lazy());
-            match over {
-                Over::Timeout => Tried::TimedOut { started },
-                Over::Deadline => Tried::Expired { started },
-            }
-        }
+/// The end of a series whose next attempt was refused: what the dependency said last is worth more than why it is not
+/// asked again.
+#[cold]
+fn refused<T, E: From<Rejected>>(rejected: Rejected, last: Option<(E, Outcome)>) -> (Result<T, E>, Outcome) {
+    signal::refused(&rejected);
+    match last {
+        Some((error, outcome)) => (Err(error), outcome),
+        None => (Err(rejected.into()), Outcome::Cancelled),
     }
 }
 
 /// A refusal is worth another try only if its wait ends before the deadline.
+#[cold]
 fn worth_waiting(rejected: Rejected, deadline: Deadline) -> Rejected {
     let fits = match (deadline.instant(), rejected.retry_hint()) {
         (Some(_), Some(wait)) => deadline.allows(time::now(), wait),
@@ -348,6 +368,7 @@ fn worth_waiting(rejected: Rejected, deadline: Deadline) -> Rejected {
 struct Counting<'p>(Option<&'p Counters>);
 
 impl Counting<'_> {
+    #[cold]
     fn refused<E: From<Rejected>>(&mut self, rejected: Rejected) -> E {
         if let Some(counters) = self.0.take() {
             counters.refused.increment();
@@ -355,6 +376,7 @@ impl Counting<'_> {
         signal::refuse(rejected)
     }
 
+    #[inline]
     fn ended(&mut self, outcome: Outcome) {
         if let Some(counters) = self.0.take() {
             match outcome {
@@ -367,6 +389,7 @@ impl Counting<'_> {
 }
 
 impl Drop for Counting<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(counters) = self.0 {
             counters.cancelled.increment();

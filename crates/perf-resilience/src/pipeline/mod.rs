@@ -26,19 +26,15 @@ mod stats;
 pub use attempt::{Attempt, Call};
 pub use builder::PipelineBuilder;
 pub use config::PipelineConfig;
-pub(crate) use course::Course;
+pub(crate) use course::{Course, Stages};
 #[cfg(feature = "tower")]
 pub use layer::{Guarded, PipelineLayer};
 pub use stats::PipelineStats;
 
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
-use crate::gate::Gate;
-use crate::hedge::Hedge;
 use crate::judge::{ByOutcome, Judge};
-use crate::rate::RateLimit;
 use crate::retry::{Budget, Retry};
-use perf_core::time::Duration;
 use perf_core::{Component, ComponentId, Desc, Health, Name, Rejected, Sink, Unit};
 use stats::Counters;
 use std::sync::Arc;
@@ -72,19 +68,9 @@ use std::sync::Arc;
 pub struct Pipeline<J = ByOutcome>(Arc<Inner<J>>);
 
 struct Inner<J> {
-    name: Name,
-    deadline: Option<Duration>,
-    gates: Box<[Arc<dyn Gate>]>,
-    rate: Option<RateLimit>,
-    bulkhead: Option<Bulkhead>,
-    budget: Option<Budget>,
+    stages: Stages,
     retry: Option<Retry>,
-    idempotent: bool,
-    breaker: Option<Breaker>,
-    per_attempt: Box<[Arc<dyn Gate>]>,
-    attempt_timeout: Option<Duration>,
-    hedge: Option<Hedge>,
-    counters: Counters,
+    budget: Option<Budget>,
     judge: J,
 }
 
@@ -103,14 +89,18 @@ impl<J> Pipeline<J> {
     ///
     /// # Cancel safety
     /// Dropping the future drops the attempt under way and gives every permit back.
-    pub async fn run<T, E, Op, Fut>(&self, operation: Op) -> Result<T, E>
+    #[inline]
+    pub fn run<'p, T, E, Op, Fut>(
+        &'p self,
+        operation: Op,
+    ) -> impl Future<Output = Result<T, E>> + use<'p, J, T, E, Op, Fut>
     where
         E: From<Rejected>,
         J: Judge<T, E>,
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.course().run(Call::new(), &self.0.judge, operation).await
+        self.run_with(Call::new(), operation)
     }
 
     /// As [`Pipeline::run`], for a call with something special about it.
@@ -120,32 +110,38 @@ impl<J> Pipeline<J> {
     ///
     /// # Cancel safety
     /// As [`Pipeline::run`].
-    pub async fn run_with<T, E, Op, Fut>(&self, call: Call, operation: Op) -> Result<T, E>
+    #[inline]
+    pub fn run_with<'p, T, E, Op, Fut>(
+        &'p self,
+        call: Call,
+        operation: Op,
+    ) -> impl Future<Output = Result<T, E>> + use<'p, J, T, E, Op, Fut>
     where
         E: From<Rejected>,
         J: Judge<T, E>,
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.course().run(call, &self.0.judge, operation).await
+        let Inner { stages, retry, budget, judge } = &*self.0;
+        Course { stages, retry: retry.as_ref(), budget: budget.as_ref() }.run(call, judge, operation)
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.0.name
+        &self.0.stages.name
     }
 
     /// Its breaker, if it has one.
     #[must_use]
     pub fn breaker(&self) -> Option<&Breaker> {
-        self.0.breaker.as_ref()
+        self.0.stages.breaker.as_ref()
     }
 
     /// Its bound on concurrency, if it has one.
     #[must_use]
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
-        self.0.bulkhead.as_ref()
+        self.0.stages.bulkhead.as_ref()
     }
 
     /// What pays for its retries and hedges, if it makes any.
@@ -163,7 +159,7 @@ impl<J> Pipeline<J> {
     /// The totals so far.
     #[must_use]
     pub fn stats(&self) -> PipelineStats {
-        self.0.counters.read()
+        self.0.stages.counters.as_ref().map(Counters::read).unwrap_or_default()
     }
 
     /// The pipeline and the policies it is made of, to be registered one by one.
@@ -173,10 +169,10 @@ impl<J> Pipeline<J> {
         J: Send + Sync + 'static,
     {
         let mut components: Vec<Arc<dyn Component>> = vec![Arc::new(self.clone())];
-        if let Some(rate) = &self.0.rate {
+        if let Some(rate) = &self.0.stages.rate {
             components.push(Arc::new(rate.clone()));
         }
-        if let Some(bulkhead) = &self.0.bulkhead {
+        if let Some(bulkhead) = &self.0.stages.bulkhead {
             components.push(Arc::new(bulkhead.clone()));
         }
         if let Some(budget) = &self.0.budget {
@@ -185,31 +181,13 @@ impl<J> Pipeline<J> {
         if let Some(retry) = &self.0.retry {
             components.push(Arc::new(retry.clone()));
         }
-        if let Some(hedge) = &self.0.hedge {
+        if let Some(hedge) = &self.0.stages.hedge {
             components.push(Arc::new(hedge.clone()));
         }
-        if let Some(breaker) = &self.0.breaker {
+        if let Some(breaker) = &self.0.stages.breaker {
             components.push(Arc::new(breaker.clone()));
         }
         components
-    }
-
-    fn course(&self) -> Course<'_> {
-        let inner = &*self.0;
-        Course {
-            name: &inner.name,
-            deadline: inner.deadline,
-            gates: &inner.gates,
-            rate: inner.rate.as_ref().map(RateLimit::shared),
-            bulkhead: inner.bulkhead.as_ref().map(Bulkhead::shared),
-            budget: inner.budget.as_ref(),
-            retry: inner.retry.as_ref(),
-            idempotent: inner.idempotent,
-            per_attempt: &inner.per_attempt,
-            attempt_timeout: inner.attempt_timeout,
-            hedge: inner.hedge.as_ref(),
-            counters: Some(&inner.counters),
-        }
     }
 }
 
@@ -221,7 +199,7 @@ impl<J> Clone for Pipeline<J> {
 
 impl<J> std::fmt::Debug for Pipeline<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("Pipeline").field("name", &self.0.stages.name).finish_non_exhaustive()
     }
 }
 
@@ -230,7 +208,7 @@ const CALLS: Desc =
 
 impl<J: Send + Sync> Component for Pipeline<J> {
     fn id(&self) -> ComponentId {
-        ComponentId::new("pipeline", self.0.name.clone())
+        ComponentId::new("pipeline", self.0.stages.name.clone())
     }
 
     fn collect(&self, sink: &mut dyn Sink) {
@@ -246,6 +224,6 @@ impl<J: Send + Sync> Component for Pipeline<J> {
     }
 
     fn health(&self) -> Health {
-        self.0.breaker.as_ref().map_or_else(Health::up, Component::health)
+        self.0.stages.breaker.as_ref().map_or_else(Health::up, Component::health)
     }
 }

@@ -1,10 +1,11 @@
 use super::state::{Pace, turn};
+use super::ticker::Ticker;
 use super::{Counters, RateConfig, RateStats, collect};
-use crate::sync::{Mutex, lock};
-use perf_core::time::{self, Duration, Instant};
+use crate::sync::{Mutex, MutexGuard, lock};
+use hashbrown::HashTable;
+use perf_core::time::{Duration, Instant};
 use perf_core::{Component, ComponentId, Desc, Name, Reason, Rejected, Sink, Unit};
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
 /// Shards, so that two cores rarely want the same lock.
@@ -31,35 +32,40 @@ pub struct KeyedRate<K>(Arc<Inner<K>>);
 #[derive(Debug)]
 struct Inner<K> {
     name: Name,
-    origin: Instant,
+    ticker: Ticker,
     pace: Pace,
     keys_per_shard: usize,
+    /// Keyed at random, because keys are often chosen by strangers. One hash picks both the shard and the place in it.
     hasher: RandomState,
-    shards: Box<[Mutex<Shard<K>>]>,
+    shards: Box<[Padded<K>]>,
     overflow: Mutex<u64>,
     counters: Counters,
     overflowed: perf_core::Counter,
 }
 
+/// On a cache line of its own, so that threads with different keys do not disturb each other.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Padded<K>(Mutex<Shard<K>>);
+
 #[derive(Debug)]
 struct Shard<K> {
-    tails: HashMap<K, u64, RandomState>,
+    tails: HashTable<(K, u64)>,
     /// Before this moment no key has its full burst again, so looking for one is pointless.
     sweep_at: u64,
 }
 
 impl<K: Hash + Eq> KeyedRate<K> {
     pub(super) fn new(name: Name, config: &RateConfig) -> Self {
-        let hasher = RandomState::new();
         let shards = SHARDS.min(config.max_keys);
-        let shard = || Mutex::new(Shard { tails: HashMap::with_hasher(hasher.clone()), sweep_at: 0 });
+        let shard = || Padded(Mutex::new(Shard { tails: HashTable::new(), sweep_at: 0 }));
         Self(Arc::new(Inner {
             name,
-            origin: time::now(),
-            pace: Pace { interval: config.quota.interval(), burst: config.quota.burst },
+            ticker: Ticker::new(),
+            pace: Pace::new(config.quota.interval(), config.quota.burst),
             keys_per_shard: config.max_keys / shards,
             shards: (0..shards).map(|_| shard()).collect(),
-            hasher,
+            hasher: RandomState::new(),
             overflow: Mutex::new(0),
             counters: Counters::default(),
             overflowed: perf_core::Counter::new(),
@@ -74,7 +80,8 @@ impl<K: Hash + Eq> KeyedRate<K> {
     where
         K: Clone,
     {
-        self.try_acquire_at(key, time::now())
+        let now = self.0.ticker.now();
+        self.0.take(key, now)
     }
 
     /// As [`KeyedRate::try_acquire`], at a known moment.
@@ -85,23 +92,14 @@ impl<K: Hash + Eq> KeyedRate<K> {
     where
         K: Clone,
     {
-        let inner = &*self.0;
-        let since = now.saturating_duration_since(inner.origin);
-        let now =
-            since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()));
-        let wait = inner.take(key, now);
-        if wait == 0 {
-            inner.counters.admitted.increment();
-            return Ok(());
-        }
-        inner.counters.refused.increment();
-        Err(Rejected::new(Reason::RateLimited, inner.name.clone()).retry_after(Duration::from_nanos(wait)))
+        let now = self.0.ticker.at(now);
+        self.0.take(key, now)
     }
 
     /// How many keys it remembers.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.shards.iter().map(|shard| lock(shard).tails.len()).sum()
+        self.0.shards.iter().map(|shard| lock(&shard.0).tails.len()).sum()
     }
 
     /// Whether it remembers none.
@@ -124,11 +122,37 @@ impl<K: Hash + Eq> KeyedRate<K> {
 }
 
 impl<K: Hash + Eq + Clone> Inner<K> {
-    fn take(&self, key: &K, now: u64) -> u64 {
-        let mut shard = lock(&self.shards[self.shard_of(key)]);
-        if let Some(tail) = shard.tails.get_mut(key) {
-            return take(self.pace, tail, now);
+    #[inline]
+    fn take(&self, key: &K, now: u64) -> Result<(), Rejected> {
+        let hash = self.hasher.hash_one(key);
+        let mut wait = self.wait(key, hash, now);
+        if wait > 0 {
+            let confirmed = self.ticker.confirmed(now);
+            if confirmed != now {
+                wait = self.wait(key, hash, confirmed);
+            }
         }
+        if wait == 0 {
+            self.counters.admitted.increment();
+            return Ok(());
+        }
+        self.counters.refused.increment();
+        Err(Rejected::new(Reason::RateLimited, self.name.clone()).retry_after(Duration::from_nanos(wait)))
+    }
+
+    /// Takes a permit and gives 0, or gives the wait and takes nothing.
+    #[inline]
+    fn wait(&self, key: &K, hash: u64, now: u64) -> u64 {
+        let mut shard = lock(&self.shard_of(hash).0);
+        match shard.tails.find_mut(hash, |(known, _)| known == key) {
+            Some((_, tail)) => take(self.pace, tail, now),
+            None => self.first(key, hash, now, shard),
+        }
+    }
+
+    /// The first request of a key, or the first since it was forgotten.
+    #[cold]
+    fn first(&self, key: &K, hash: u64, now: u64, mut shard: MutexGuard<'_, Shard<K>>) -> u64 {
         if shard.tails.len() >= self.keys_per_shard {
             shard.sweep(now);
         }
@@ -136,7 +160,7 @@ impl<K: Hash + Eq + Clone> Inner<K> {
             let mut tail = 0;
             let wait = take(self.pace, &mut tail, now);
             shard.sweep_at = shard.sweep_at.min(tail);
-            shard.tails.insert(key.clone(), tail);
+            shard.tails.insert_unique(hash, (key.clone(), tail), |(key, _)| self.hasher.hash_one(key));
             return wait;
         }
         drop(shard);
@@ -144,20 +168,15 @@ impl<K: Hash + Eq + Clone> Inner<K> {
         take(self.pace, &mut lock(&self.overflow), now)
     }
 
-    /// A cheap hash picks the shard; the map's own keyed hash keeps attackers from filling one bucket.
-    fn shard_of(&self, key: &K) -> usize {
-        let mut hasher = Multiply(self.hasher_seed());
-        key.hash(&mut hasher);
-        (hasher.0 >> 32) as usize % self.shards.len()
-    }
-
-    fn hasher_seed(&self) -> u64 {
-        // The address differs from limiter to limiter, which is all the variety that spreading over shards needs.
-        std::ptr::from_ref(&self.hasher) as u64
+    /// The table takes its place from the lowest bits and its tag from the highest, so the shard is picked by those between.
+    fn shard_of(&self, hash: u64) -> &Padded<K> {
+        let middle = u64::from((hash >> 16) as u32);
+        &self.shards[(middle * self.shards.len() as u64 >> 32) as usize]
     }
 }
 
 /// Moves `tail` and gives 0, or gives the wait and leaves it.
+#[inline]
 fn take(pace: Pace, tail: &mut u64, now: u64) -> u64 {
     match turn(pace, *tail, now, 1) {
         Some(turn) if turn.wait == 0 => {
@@ -169,34 +188,14 @@ fn take(pace: Pace, tail: &mut u64, now: u64) -> u64 {
     }
 }
 
-impl<K: Hash + Eq> Shard<K> {
+impl<K> Shard<K> {
     /// Forgets the keys that have their full burst again.
     fn sweep(&mut self, now: u64) {
         if now < self.sweep_at {
             return;
         }
-        self.tails.retain(|_, tail| *tail > now);
-        self.sweep_at = self.tails.values().copied().min().unwrap_or(u64::MAX);
-    }
-}
-
-struct Multiply(u64);
-
-impl Hasher for Multiply {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+        self.tails.retain(|(_, tail)| *tail > now);
+        self.sweep_at = self.tails.iter().map(|(_, tail)| *tail).min().unwrap_or(u64::MAX);
     }
 }
 

@@ -4,6 +4,9 @@
 //! is woken in vain. A reservation that is dropped is given back if it was the last; otherwise its turn is lost, which
 //! keeps the bound exact.
 //!
+//! The time comes from the processor's counter where it has one that is good enough, which is calibrated when the first
+//! limit of a process is built (up to 200 ms). Tests that pause the time need perf-core's feature `test-util`.
+//!
 //! | default | value |
 //! |---|---|
 //! | [`RateConfig::default`] | 100 a second, 10 at once |
@@ -13,6 +16,7 @@
 mod config;
 mod keyed;
 mod state;
+mod ticker;
 
 pub use config::{DEFAULT_MAX_KEYS, DEFAULT_MAX_WAIT, Quota, RateConfig, per_minute, per_second};
 pub use keyed::KeyedRate;
@@ -27,8 +31,9 @@ use perf_core::{
     Component, ComponentId, Deadline, Desc, Evidence, InvalidConfig, Name, Reason, Rejected, Sink, Unit,
 };
 use state::{Pace, Turn, turn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
+use ticker::Ticker;
 
 stats! {
     /// What a rate limit has seen since it was made.
@@ -63,9 +68,10 @@ pub struct RateLimit(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     name: Name,
-    origin: Instant,
+    ticker: Ticker,
     tail: AtomicU64,
     interval: AtomicU64,
+    window: AtomicU64,
     burst: AtomicU64,
     max_wait: Duration,
     counters: Counters,
@@ -83,7 +89,7 @@ impl RateLimit {
     /// [`Reason::RateLimited`], with the time until the permit would be there. Nothing is taken then.
     #[inline]
     pub fn try_acquire(&self) -> Result<(), Rejected> {
-        self.0.take_now(1, time::now())
+        self.0.take_now(1, self.0.ticker.now())
     }
 
     /// Takes `permits` if they are there now.
@@ -91,7 +97,7 @@ impl RateLimit {
     /// # Errors
     /// As [`RateLimit::try_acquire`]; without a time when they are more than the burst, for then they never will be.
     pub fn try_acquire_many(&self, permits: u32) -> Result<(), Rejected> {
-        self.0.take_now(permits, time::now())
+        self.0.take_now(permits, self.0.ticker.now())
     }
 
     /// Waits for one permit, at most `max_wait` and not beyond `deadline`.
@@ -113,7 +119,12 @@ impl RateLimit {
     /// # Cancel safety
     /// As [`RateLimit::acquire`].
     pub async fn acquire_many(&self, permits: u32, deadline: Deadline) -> Result<(), Rejected> {
-        self.0.hold(permits, deadline, pin!(Timer::new())).await
+        let turn = self.0.reserve(permits, deadline)?;
+        if turn.waits() {
+            pin!(Timer::new()).until(turn.at()).await;
+        }
+        turn.take();
+        Ok(())
     }
 
     /// Runs `call` when its turn has come.
@@ -133,7 +144,7 @@ impl RateLimit {
     /// # Errors
     /// As [`RateLimit::acquire_many`].
     pub fn reserve(&self, permits: u32, deadline: Deadline) -> Result<Reservation<'_>, Rejected> {
-        self.0.reserve(permits, deadline, time::now())
+        self.0.reserve(permits, deadline)
     }
 
     /// Changes the rate; turns that were given keep their time.
@@ -142,7 +153,9 @@ impl RateLimit {
     /// The first field that cannot be used.
     pub fn change(&self, quota: Quota) -> Result<(), InvalidConfig> {
         quota.validate()?;
-        self.0.interval.store(quota.interval(), Ordering::Relaxed);
+        let Pace { interval, window } = Pace::new(quota.interval(), quota.burst);
+        self.0.interval.store(interval, Ordering::Relaxed);
+        self.0.window.store(window, Ordering::Relaxed);
         self.0.burst.store(u64::from(quota.burst), Ordering::Relaxed);
         Ok(())
     }
@@ -159,32 +172,33 @@ impl RateLimit {
         self.0.counters.read()
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0
     }
 }
 
 impl Shared {
-    fn pace(&self) -> Pace {
-        let burst = u32::try_from(self.burst.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        Pace { interval: self.interval.load(Ordering::Relaxed), burst }
-    }
-
     #[inline]
-    fn nanos(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.origin);
-        since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
+    fn pace(&self) -> Pace {
+        let (interval, window) = (&self.interval, &self.window);
+        Pace { interval: interval.load(Ordering::Relaxed), window: window.load(Ordering::Relaxed) }
     }
 
     /// Moves the tail if the wait is at most `longest`; the refusal takes nothing.
     #[inline]
-    fn book(&self, permits: u32, now: u64, longest: u64) -> Result<Turn, Option<Turn>> {
+    fn book(&self, permits: u32, mut now: u64, longest: u64) -> Result<Turn, Option<Turn>> {
         let pace = self.pace();
         let mut tail = self.tail.load(Ordering::Relaxed);
         loop {
             let turn = turn(pace, tail, now, permits).ok_or(None)?;
             if turn.wait > longest {
-                return Err(Some(turn));
+                let confirmed = self.ticker.confirmed(now);
+                if confirmed == now {
+                    return Err(Some(turn));
+                }
+                now = confirmed;
+                continue;
             }
             match self.tail.compare_exchange_weak(tail, turn.tail, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(turn),
@@ -194,8 +208,8 @@ impl Shared {
     }
 
     #[inline]
-    fn take_now(&self, permits: u32, now: Instant) -> Result<(), Rejected> {
-        match self.book(permits, self.nanos(now), 0) {
+    fn take_now(&self, permits: u32, now: u64) -> Result<(), Rejected> {
+        match self.book(permits, now, 0) {
             Ok(_) => {
                 self.counters.admitted.increment();
                 Ok(())
@@ -204,30 +218,33 @@ impl Shared {
         }
     }
 
-    fn reserve(&self, permits: u32, deadline: Deadline, now: Instant) -> Result<Reservation<'_>, Rejected> {
-        let longest = deadline.remaining(now).map_or(self.max_wait, |left| left.min(self.max_wait));
-        let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
-        let turn = self.book(permits, self.nanos(now), longest).map_err(|turn| self.refuse(permits, turn))?;
+    #[inline]
+    pub(crate) fn reserve(&self, permits: u32, deadline: Deadline) -> Result<Reservation<'_>, Rejected> {
+        let now = self.ticker.now();
+        // Usually the turn is at once, and then nobody has to know how long there would be to wait.
+        let turn = match self.book(permits, now, 0) {
+            Ok(turn) => turn,
+            Err(None) => return Err(self.refuse(permits, None)),
+            Err(Some(_)) => {
+                let longest = match deadline.instant() {
+                    None => self.max_wait,
+                    Some(end) => end.saturating_duration_since(time::now()).min(self.max_wait),
+                };
+                let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+                self.book(permits, now, longest).map_err(|turn| self.refuse(permits, turn))?
+            }
+        };
         if turn.wait > 0 {
             self.counters.waited.increment();
         }
         let cost = self.interval.load(Ordering::Relaxed).saturating_mul(u64::from(permits));
-        let at = now.checked_add(Duration::from_nanos(turn.wait)).unwrap_or(now);
-        Ok(Reservation { shared: self, tail: turn.tail, cost, at, waits: turn.wait > 0, used: false })
-    }
-
-    pub(crate) async fn hold(
-        &self,
-        permits: u32,
-        deadline: Deadline,
-        timer: Pin<&mut Timer>,
-    ) -> Result<(), Rejected> {
-        let reservation = self.reserve(permits, deadline, time::now())?;
-        if reservation.waits {
-            timer.until(reservation.at).await;
-        }
-        reservation.take();
-        Ok(())
+        Ok(Reservation {
+            shared: self,
+            tail: turn.tail,
+            cost,
+            due: now.saturating_add(turn.wait),
+            wait: turn.wait,
+        })
     }
 
     #[cold]
@@ -246,7 +263,9 @@ impl Shared {
 
 impl Gate for RateLimit {
     fn enter(&self, now: &Now) -> Result<Token, Rejected> {
-        self.0.take_now(1, now.get()).map(|()| Token(0))
+        // The counter is cheaper than the clock; only a paused clock is asked through `now`.
+        let tick = if time::CAN_PAUSE { self.0.ticker.at(now.get()) } else { self.0.ticker.now() };
+        self.0.take_now(1, tick).map(|()| Token(0))
     }
 
     fn leave(&self, _: Token, _: &Leaving<'_>) {}
@@ -259,30 +278,35 @@ pub struct Reservation<'r> {
     shared: &'r Shared,
     tail: u64,
     cost: u64,
-    at: Instant,
-    waits: bool,
-    used: bool,
+    due: u64,
+    wait: u64,
 }
 
 impl Reservation<'_> {
-    /// When the turn comes.
+    /// When the turn comes. Reads the clock.
     #[must_use]
-    pub const fn at(&self) -> Instant {
-        self.at
+    pub fn at(&self) -> Instant {
+        let now = time::now();
+        let left = self.due.saturating_sub(self.shared.ticker.at(now));
+        now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
+    }
+
+    /// Whether the turn was not at once.
+    #[inline]
+    pub(crate) const fn waits(&self) -> bool {
+        self.wait > 0
     }
 
     /// Uses the turn.
-    pub fn take(mut self) {
-        self.used = true;
+    #[inline]
+    pub fn take(self) {
         self.shared.counters.admitted.increment();
+        std::mem::forget(self);
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if self.used {
-            return;
-        }
         let before = self.tail.saturating_sub(self.cost);
         let (order, tail) = (Ordering::Relaxed, &self.shared.tail);
         if tail.compare_exchange(self.tail, before, order, order).is_err() {
@@ -330,11 +354,13 @@ impl RateBuilder {
     /// The first field that cannot be used.
     pub fn build(self) -> Result<RateLimit, InvalidConfig> {
         self.config.validate()?;
+        let Pace { interval, window } = Pace::new(self.config.quota.interval(), self.config.quota.burst);
         Ok(RateLimit(Arc::new(Shared {
             name: self.name,
-            origin: time::now(),
+            ticker: Ticker::new(),
             tail: AtomicU64::new(0),
-            interval: AtomicU64::new(self.config.quota.interval()),
+            interval: AtomicU64::new(interval),
+            window: AtomicU64::new(window),
             burst: AtomicU64::new(u64::from(self.config.quota.burst)),
             max_wait: self.config.max_wait,
             counters: Counters::default(),

@@ -5,8 +5,14 @@
 pub(super) struct Pace {
     /// Between two permits.
     pub(super) interval: u64,
-    /// How many may come at once.
-    pub(super) burst: u32,
+    /// What a whole burst takes: how far the next permit may lie in the future.
+    pub(super) window: u64,
+}
+
+impl Pace {
+    pub(super) const fn new(interval: u64, burst: u32) -> Self {
+        Self { interval, window: interval.saturating_mul(burst as u64) }
+    }
 }
 
 /// What a request for permits leads to.
@@ -19,14 +25,16 @@ pub(super) struct Turn {
 }
 
 /// The turn of a request for `permits` at `now`, with the arrival time at `tail`; `None` when they are more than a burst.
+#[inline]
 pub(super) const fn turn(pace: Pace, tail: u64, now: u64, permits: u32) -> Option<Turn> {
-    if permits > pace.burst {
+    // One permit costs no multiplication, and is never more than a burst.
+    let cost = if permits == 1 { pace.interval } else { pace.interval.saturating_mul(permits as u64) };
+    if cost > pace.window {
         return None;
     }
     let from = if tail > now { tail } else { now };
-    let tail = from.saturating_add(pace.interval.saturating_mul(permits as u64));
-    let earliest = tail.saturating_sub(pace.interval.saturating_mul(pace.burst as u64));
-    Some(Turn { tail, wait: earliest.saturating_sub(now) })
+    let tail = from.saturating_add(cost);
+    Some(Turn { tail, wait: tail.saturating_sub(pace.window).saturating_sub(now) })
 }
 
 #[cfg(test)]
@@ -42,7 +50,7 @@ mod tests {
             burst in 1..20_u32,
             steps in prop::collection::vec((0..60_u64, 1..5_u32), 1..200),
         ) {
-            let pace = Pace { interval, burst };
+            let pace = Pace::new(interval, burst);
             let (mut now, mut tail) = (0, 0);
             let mut admitted: Vec<(u64, u64)> = Vec::new();
             for (pause, permits) in steps {
@@ -67,7 +75,7 @@ mod tests {
 
         #[test]
         fn a_request_made_after_its_wait_is_admitted(interval in 1..1000_u64, burst in 1..9_u32, tail in 0..10_000_u64, now in 0..10_000_u64, permits in 1..9_u32) {
-            let pace = Pace { interval, burst };
+            let pace = Pace::new(interval, burst);
             if let Some(first) = turn(pace, tail, now, permits) {
                 let later = turn(pace, tail, now + first.wait, permits).unwrap();
                 prop_assert_eq!(later.wait, 0);

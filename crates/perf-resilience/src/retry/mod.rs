@@ -27,7 +27,7 @@ pub use config::{
 pub use state::{Question, Stop};
 
 use crate::judge::Judge;
-use crate::pipeline::{Attempt, Call, Course};
+use crate::pipeline::{Attempt, Call, Course, Stages};
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
 use perf_core::time::{Duration, Instant};
@@ -79,12 +79,20 @@ stats! {
 /// # Ok::<(), perf_core::InvalidConfig>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Retry(Arc<Shared>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Retry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { name, config, budget, .. } = &*self.0;
+        f.debug_struct("Retry").field("name", name).field("config", config).field("budget", budget).finish()
+    }
+}
+
 struct Shared {
     name: Name,
+    /// What a call goes through when the policy runs by itself.
+    alone: Stages,
     config: RetryConfig,
     backoff: Backoff,
     budget: Budget,
@@ -107,14 +115,20 @@ impl Retry {
     ///
     /// # Cancel safety
     /// As cancel safe as the operation: dropping the future drops the attempt under way and makes no further one.
-    pub async fn run<T, E, Op, Fut>(&self, judge: &impl Judge<T, E>, operation: Op) -> Result<T, E>
+    #[inline]
+    pub fn run<'r, T, E, J, Op, Fut>(
+        &'r self,
+        judge: &'r J,
+        operation: Op,
+    ) -> impl Future<Output = Result<T, E>> + use<'r, T, E, J, Op, Fut>
     where
         E: From<Rejected>,
+        J: Judge<T, E>,
         Op: Fn(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let course = Course::retrying(&self.0.name, self);
-        course.run(Call::new().idempotent(true), judge, operation).await
+        let course = Course { stages: &self.0.alone, retry: Some(self), budget: Some(&self.0.budget) };
+        course.run(Call::new(), judge, operation)
     }
 
     /// How long to wait before the attempt after `question.attempt`, which the budget pays for. Pure but for the budget
@@ -273,6 +287,7 @@ impl RetryBuilder {
             None => Budget::builder(self.name.clone()).build()?,
         };
         Ok(Retry(Arc::new(Shared {
+            alone: Stages::none(self.name.clone()),
             name: self.name,
             config: self.config,
             backoff,

@@ -123,7 +123,7 @@ impl Timeout {
         }
         let timer = pin!(Timer::new());
         let limit = Limit { timeout: Some(self.0.limit), deadline };
-        Race::new(work, timer, limit).await.result.unwrap_or_else(|over| Err(self.over(over)))
+        Race::new(work, timer, limit, &mut None, |over| Err(self.over(over))).await
     }
 
     fn over<E: From<Rejected>>(&self, over: Over) -> E {
