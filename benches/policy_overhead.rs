@@ -21,7 +21,7 @@ type Answer = Result<u64, CallError<u8>>;
 fn main() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap_or_else(|error| fail(&error));
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let contests: [(&str, fn(&Runtime)); 8] = [
+    let contests: [(&str, fn(&Runtime)); 9] = [
         ("breaker", breaker),
         ("contended", breaker_contended),
         ("rate", rate),
@@ -29,6 +29,7 @@ fn main() {
         ("retry", retry),
         ("pipeline", pipeline),
         ("refusal", refusals),
+        ("refused_pipeline", refused_pipeline),
         ("allocations", allocations),
     ];
     for (name, contest) in contests {
@@ -334,39 +335,62 @@ fn pipeline(runtime: &Runtime) {
         .run();
 }
 
+/// What does a call cost that is refused, beside one that goes through the same policy?
+macro_rules! refused_and_let_through {
+    ($runtime:expr, $name:expr, $refusing:expr, $letting:expr, |$policy:ident: &$type:ty, $n:ident| $call:expr) => {{
+        let (refusing, letting) = ($refusing, $letting);
+        let all = |$policy: &$type, n: u64| {
+            $runtime.block_on(async {
+                for $n in 0..n {
+                    let _ = black_box($call.await);
+                }
+            });
+        };
+        Contest::new(concat!("refusal_", $name))
+            .entry("refused", |n| all(&refusing, n))
+            .entry("success", |n| all(&letting, n))
+            .run();
+    }};
+}
+
+/// Open for an hour.
+fn waiting() -> Breaker {
+    let breaker = Breaker::builder("bench").consecutive(1).open_for(Duration::from_secs(3600));
+    let breaker = made(breaker.open_cap(Duration::from_secs(3600)).build());
+    made(breaker.enter()).leave(perf_core::Outcome::Failure);
+    breaker
+}
+
 fn refusals(runtime: &Runtime) {
-    let open = our_breaker();
-    open.force_open("bench");
-    let waiting = made(Breaker::builder("bench").consecutive(1).open_for(Duration::from_secs(3600)).build());
-    made(waiting.enter()).leave(perf_core::Outcome::Failure);
-    let full = made(Bulkhead::builder("bench").limit(1).queue(0).build());
+    refused_and_let_through!(runtime, "breaker", waiting(), our_breaker(), |breaker: &Breaker, n| breaker
+        .run(async { Answer::Ok(black_box(n)) }));
+    let (full, free) =
+        (made(Bulkhead::builder("bench").limit(1).queue(0).build()), Bulkhead::builder("bench"));
     let _held = full.try_acquire();
-    let spent = made(RateLimit::builder("bench").quota(perf_resilience::rate::per_minute(1)).build());
+    refused_and_let_through!(runtime, "bulkhead", full, made(free.build()), |bulkhead: &Bulkhead, n| {
+        bulkhead.run(async { Answer::Ok(black_box(n)) })
+    });
+    let spent =
+        RateLimit::builder("bench").quota(perf_resilience::rate::per_minute(1)).max_wait(Duration::ZERO);
+    let spent = made(spent.build());
     let _ = spent.try_acquire();
-    let refused =
-        made(Pipeline::builder("bench").unbounded().breaker(&waiting).retry(Retry::builder("bench")).build());
-    let accepted = three();
-    let now = Now::lazy();
-    let _ = now.get();
-    Contest::new("refusal")
-        .entry("breaker", |n| (0..n).for_each(|_| drop(black_box(Pass::enter_at(&waiting, &now).err()))))
-        .entry("bulkhead", |n| (0..n).for_each(|_| drop(black_box(full.try_acquire().err()))))
-        .entry("rate", |n| (0..n).for_each(|_| drop(black_box(spent.try_acquire().err()))))
-        .entry("pipeline_refused", |n| {
-            runtime.block_on(async {
-                for n in 0..n {
-                    let _ = black_box(refused.run(|_| async { Answer::Ok(black_box(n)) }).await);
-                }
-            });
-        })
-        .entry("pipeline_success", |n| {
-            runtime.block_on(async {
-                for n in 0..n {
-                    let _ = black_box(accepted.run(|_| async { Answer::Ok(black_box(n)) }).await);
-                }
-            });
-        })
-        .run();
+    let rich = made(RateLimit::builder("bench").quota(many(1_000_000)).build());
+    refused_and_let_through!(runtime, "rate", spent, rich, |rate: &RateLimit, n| rate
+        .run(async { Answer::Ok(black_box(n)) }));
+}
+
+fn refused_pipeline(runtime: &Runtime) {
+    let three = |breaker: &Breaker| {
+        let pipeline = Pipeline::builder("bench").unbounded().retry(Retry::builder("bench")).breaker(breaker);
+        made(pipeline.attempt_timeout(Duration::from_secs(1)).idempotent().build())
+    };
+    refused_and_let_through!(
+        runtime,
+        "pipeline",
+        three(&waiting()),
+        three(&our_breaker()),
+        |three: &Pipeline, n| three.run(|_| async { Answer::Ok(black_box(n)) })
+    );
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]

@@ -52,6 +52,7 @@ impl Deadline {
 
     /// `limit` after `now`; a limit too large for the clock means [`Deadline::NEVER`].
     #[must_use]
+    #[inline]
     pub fn after(now: Instant, limit: Duration) -> Self {
         Self(now.checked_add(limit))
     }
@@ -64,12 +65,14 @@ impl Deadline {
 
     /// The earlier of two deadlines.
     #[must_use]
+    #[inline]
     pub fn earliest(self, other: Self) -> Self {
         self.min(other)
     }
 
     /// The instant itself, or `None` for [`Deadline::NEVER`].
     #[must_use]
+    #[inline]
     pub const fn instant(self) -> Option<Instant> {
         self.0
     }
@@ -82,6 +85,7 @@ impl Deadline {
 
     /// Whether nothing is left at `now`. The instant itself counts as passed.
     #[must_use]
+    #[inline]
     pub fn has_passed(self, now: Instant) -> bool {
         self.0.is_some_and(|at| at <= now)
     }

@@ -49,6 +49,14 @@ impl Now {
     }
 }
 
+impl Now {
+    /// The moment if it is known already.
+    #[inline]
+    pub(crate) const fn known(&self) -> Option<Instant> {
+        self.0.get()
+    }
+}
+
 impl From<Instant> for Now {
     fn from(instant: Instant) -> Self {
         Self::at(instant)
@@ -194,6 +202,12 @@ impl<G: Gate> Pass<G> {
     pub fn enter_at(gate: G, now: &Now) -> Result<Self, Rejected> {
         let token = gate.enter(now)?;
         Ok(Self { gate, token, started: None, left: false })
+    }
+
+    /// For a call that is inside already.
+    #[inline]
+    pub(crate) const fn inside(gate: G, token: Token) -> Self {
+        Self { gate, token, started: None, left: false }
     }
 
     /// Says when the call began to wait.

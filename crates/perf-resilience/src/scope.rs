@@ -31,6 +31,7 @@ thread_local!(static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) })
 /// # });
 /// ```
 #[must_use]
+#[inline]
 pub fn current_deadline() -> Deadline {
     CURRENT.get().map_or(Deadline::NEVER, Deadline::at)
 }

@@ -37,6 +37,7 @@ pub(crate) fn stop() {
 }
 
 /// Says that this refusal comes out.
+#[inline(always)]
 pub(crate) fn refused(rejected: &Rejected) {
     let signal = match rejected.retry_hint() {
         Some(wait) if rejected.is_retryable() => Signal::After(wait),
@@ -46,6 +47,7 @@ pub(crate) fn refused(rejected: &Rejected) {
 }
 
 /// Turns the refusal into the caller's error, and says so.
+#[inline(always)]
 pub(crate) fn refuse<E: From<Rejected>>(rejected: Rejected) -> E {
     refused(&rejected);
     rejected.into()

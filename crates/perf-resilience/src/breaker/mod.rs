@@ -32,7 +32,8 @@ use crate::event::Listener;
 use crate::gate::{Gate, Leaving, Now, Pass, Token};
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use perf_core::time::{self, Duration, Instant};
+use crate::ticker::Ticker;
+use perf_core::time::{self, Duration};
 use perf_core::{
     AnyError, Classify, Component, ComponentId, Desc, Health, InvalidConfig, Name, Outcome, Reason, Rejected,
     Rng, Sink, Unit,
@@ -101,14 +102,23 @@ pub(crate) struct Shared {
     name: Name,
     /// What the machine was when its lock was last released; everything a closed breaker has to know.
     word: AtomicU64,
-    /// Nanoseconds after `origin` until which an open breaker refuses, so that refusing needs no lock.
+    /// The tick until which an open breaker refuses, so that refusing needs no lock and no clock; `u64::MAX` for one that
+    /// was forced open.
     open_until: AtomicU64,
     /// `BreakerConfig::slow_call` in nanoseconds, `u64::MAX` for none.
     slow_call: AtomicU64,
-    origin: Instant,
+    ticker: Ticker,
     machine: Mutex<Machine>,
     counters: Counters,
     listener: Listener<BreakerEvent>,
+}
+
+/// What a glance at a breaker says.
+pub(crate) enum Glance {
+    Enter(Token),
+    Refuse(Option<Duration>),
+    /// It is not that simple.
+    Look,
 }
 
 impl Breaker {
@@ -266,13 +276,15 @@ impl Shared {
         let (value, event) = {
             let mut machine = lock(&self.machine);
             let (value, event) = change(&mut machine);
-            if let Some(until) = machine.until() {
-                self.open_until.store(self.nanos(until), Ordering::Relaxed);
-            } else {
-                self.open_until.store(0, Ordering::Relaxed);
+            let word = machine.word();
+            if word.0 != self.word.load(Ordering::Relaxed) {
+                let until = machine
+                    .refuses_until()
+                    .map_or(0, |until| until.map_or(u64::MAX, |at| self.ticker.at(at)));
+                self.open_until.store(until, Ordering::Relaxed);
             }
             // Released after the wait, so whoever sees this opening sees its wait too.
-            self.word.store(machine.word().0, Ordering::Release);
+            self.word.store(word.0, Ordering::Release);
             (value, event)
         };
         if let Some(event) = event {
@@ -292,30 +304,56 @@ impl Shared {
         }
     }
 
-    fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    /// Decides by a glance at the word, which is all that a closed or an open breaker needs. The refusal itself is made
+    /// by the caller, where it is wanted: it is large, and moving it through every function on the way costs more than
+    /// refusing.
+    #[inline]
+    pub(crate) fn glance(&self, now: &Now) -> Glance {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.lets_all_through() {
+            return Glance::Enter(Token(word::token(word.generation(), 0)));
+        }
+        if word.refuses() { self.refuses_for(now) } else { Glance::Look }
     }
 
-    #[cold]
-    fn enter_slowly(&self, word: Word, now: &Now) -> Result<Token, Rejected> {
-        if word.state() == word::OPEN {
-            let (until, at) = (self.open_until.load(Ordering::Relaxed), self.nanos(now.get()));
-            if at < until {
-                return Err(
-                    self.refuse(Refusal { wait: Some(Duration::from_nanos(until - at)), cause: None })
-                );
-            }
+    #[inline]
+    fn refuses_for(&self, now: &Now) -> Glance {
+        let until = self.open_until.load(Ordering::Relaxed);
+        if until == u64::MAX {
+            return Glance::Refuse(None);
         }
+        let mut tick = match now.known() {
+            Some(now) if time::CAN_PAUSE => self.ticker.at(now),
+            _ => self.ticker.now(),
+        };
+        if tick < until {
+            tick = self.ticker.confirmed(tick);
+        }
+        match until.checked_sub(tick) {
+            Some(wait) if wait > 0 => Glance::Refuse(Some(Duration::from_nanos(wait))),
+            _ => Glance::Look,
+        }
+    }
+
+    /// Asks the machine, under its lock.
+    #[cold]
+    pub(crate) fn look(&self, now: &Now) -> Result<Token, Rejected> {
         let now = now.get();
         self.change(|machine| machine.enter(now)).map(Token).map_err(|refusal| self.refuse(refusal))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Rejected {
+    #[inline]
+    pub(crate) fn refused(&self, wait: Option<Duration>) -> Rejected {
         self.counters.refused.increment();
-        let mut rejected = Rejected::new(Reason::Open, self.name.clone());
-        if let Some(wait) = refusal.wait {
-            rejected = rejected.retry_after(wait);
+        let rejected = Rejected::new(Reason::Open, self.name.clone());
+        match wait {
+            Some(wait) => rejected.retry_after(wait),
+            None => rejected,
         }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Rejected {
+        let mut rejected = self.refused(refusal.wait);
         if let Some(cause) = refusal.cause {
             rejected = rejected.evidence(cause.evidence());
         }
@@ -340,11 +378,11 @@ impl Shared {
 impl Gate for Shared {
     #[inline]
     fn enter(&self, now: &Now) -> Result<Token, Rejected> {
-        let word = Word(self.word.load(Ordering::Acquire));
-        if word.lets_all_through() {
-            return Ok(Token(word::token(word.generation(), 0)));
+        match self.glance(now) {
+            Glance::Enter(token) => Ok(token),
+            Glance::Refuse(wait) => Err(self.refused(wait)),
+            Glance::Look => self.look(now),
         }
-        self.enter_slowly(word, now)
     }
 
     #[inline]
@@ -535,7 +573,7 @@ impl BreakerBuilder {
             word: AtomicU64::new(machine.word().0),
             open_until: AtomicU64::new(0),
             slow_call,
-            origin: now,
+            ticker: Ticker::new(),
             machine: Mutex::new(machine),
             counters: Counters::default(),
             listener: self.listener,

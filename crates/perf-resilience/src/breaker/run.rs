@@ -1,4 +1,4 @@
-use super::Shared;
+use super::{Glance, Shared};
 use crate::gate::{Now, Pass};
 use crate::signal;
 use perf_core::{Classify, Rejected, time};
@@ -38,10 +38,16 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.project();
         if this.pass.is_none() {
-            match Pass::enter_at(*this.breaker, &Now::lazy()) {
-                Ok(pass) => *this.pass = Some(pass),
-                Err(rejected) => return Poll::Ready(Err(signal::refuse(rejected))),
-            }
+            let now = Now::lazy();
+            let token = match this.breaker.glance(&now) {
+                Glance::Enter(token) => token,
+                Glance::Refuse(wait) => return Poll::Ready(Err(signal::refuse(this.breaker.refused(wait)))),
+                Glance::Look => match this.breaker.look(&now) {
+                    Ok(token) => token,
+                    Err(rejected) => return Poll::Ready(Err(signal::refuse(rejected))),
+                },
+            };
+            *this.pass = Some(Pass::inside(*this.breaker, token));
         }
         let polled = {
             let left_by_panic = Panicking(this.pass);

@@ -81,6 +81,9 @@ impl Machine {
             }
             Phase::Open { .. } => Word::new(word::OPEN, self.generation, 0),
             Phase::HalfOpen { .. } => Word::new(word::HALF_OPEN, self.generation, 0),
+            Phase::Manual { state: BreakerState::ForcedOpen, .. } => {
+                Word::new(word::OPEN, self.generation, 0)
+            }
             Phase::Manual { .. } => Word::new(word::MANUAL, self.generation, 0),
         }
     }
@@ -94,9 +97,13 @@ impl Machine {
         }
     }
 
-    /// When an open breaker will let a probe through.
-    pub(super) fn until(&self) -> Option<Instant> {
-        if let Phase::Open { until, .. } = self.phase { until } else { None }
+    /// Whether it refuses every call without another look, and until when: `Some(None)` is until somebody says otherwise.
+    pub(super) const fn refuses_until(&self) -> Option<Option<Instant>> {
+        match &self.phase {
+            Phase::Open { until, .. } => Some(*until),
+            Phase::Manual { state: BreakerState::ForcedOpen, .. } => Some(None),
+            _ => None,
+        }
     }
 
     pub(super) const fn config(&self) -> &BreakerConfig {

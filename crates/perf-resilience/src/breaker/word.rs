@@ -30,6 +30,11 @@ impl Word {
         (self.0 >> 32) as u32 & GENERATIONS
     }
 
+    /// Open, by itself or by hand: calls are refused at least until the wait is over.
+    pub(super) const fn refuses(self) -> bool {
+        self.state() == OPEN
+    }
+
     /// Closed and past its ramp: calls go through without a look at anything else.
     pub(super) const fn lets_all_through(self) -> bool {
         self.state() == CLOSED && self.0 & RAMPING == 0

@@ -70,6 +70,8 @@ pub struct Bulkhead(Arc<Shared>);
 pub(crate) struct Shared {
     name: Name,
     load: AtomicU64,
+    /// `BulkheadConfig::queue`, so that refusing needs no lock where nobody may wait.
+    queue_bound: AtomicU64,
     queue: Mutex<Queue>,
     counters: Counters,
 }
@@ -88,7 +90,20 @@ impl Bulkhead {
     /// # Cancel safety
     /// Dropping the future gives up the place, or the place in the queue.
     pub async fn run<T, E: From<Rejected>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let _permit = self.acquire(crate::current_deadline()).await.map_err(signal::refuse::<E>)?;
+        let shared = &*self.0;
+        let _held = match shared.try_hold() {
+            Some(held) => held,
+            None => match shared.refused_at_once(Priority::default()) {
+                Some(rejected) => return Err(signal::refuse(rejected)),
+                None => {
+                    let deadline = crate::current_deadline();
+                    match shared.hold(Priority::default(), deadline, pin!(Timer::new())).await {
+                        Ok(held) => held,
+                        Err(rejected) => return Err(signal::refuse(rejected)),
+                    }
+                }
+            },
+        };
         call.await
     }
 
@@ -225,6 +240,16 @@ impl Shared {
     #[inline]
     pub(crate) fn try_hold(&self) -> Option<Held<'_>> {
         self.try_enter().then(|| Held(self))
+    }
+
+    /// The refusal of a call that finds neither a place nor room in the queue, nor anybody in it that matters less.
+    #[inline]
+    pub(crate) fn refused_at_once(&self, class: Priority) -> Option<Rejected> {
+        let hopeless = self.queue_bound.load(Ordering::Relaxed) == 0 || lock(&self.queue).is_full_for(class);
+        hopeless.then(|| {
+            self.counters.refused_full.increment();
+            self.full()
+        })
     }
 
     /// Waits for a place; the timer is used only if there is something to wait for.
@@ -449,6 +474,7 @@ impl BulkheadBuilder {
         Ok(Bulkhead(Arc::new(Shared {
             name: self.name,
             load: AtomicU64::new(Load::new(self.config.limit).0),
+            queue_bound: AtomicU64::new(u64::from(self.config.queue)),
             queue: Mutex::new(Queue::new(self.config)),
             counters: Counters::default(),
         })))

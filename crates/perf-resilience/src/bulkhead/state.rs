@@ -108,6 +108,11 @@ impl Queue {
         self.len() >= self.config.queue as usize
     }
 
+    /// Whether a call of `class` could not even wait: the queue is full of calls that matter as much or more.
+    pub(super) fn is_full_for(&self, class: Priority) -> bool {
+        self.is_full() && self.lists[class as usize + 1..].iter().all(WaitList::is_empty)
+    }
+
     pub(super) fn join(&mut self, class: Priority, waker: Waker, now: Instant, wait: Duration) -> Ticket {
         let ticket = self.lists[class as usize].join(waker);
         if self.config.newest_first_when_late {

@@ -7,7 +7,7 @@
 use super::attempt::{Attempt, Call};
 use super::hedged::{Hedged, Plan};
 use super::stats::Counters;
-use crate::breaker::{self, Breaker};
+use crate::breaker::{self, Breaker, Glance};
 use crate::bulkhead::Bulkhead;
 use crate::gate::{Gate, Now, Pass, Passes};
 use crate::hedge::Hedge;
@@ -114,13 +114,19 @@ impl<'p> Course<'p> {
         }
         let held = match self.stages.bulkhead.as_ref().map(Bulkhead::shared) {
             None => None,
-            Some(bulkhead) => match bulkhead.try_hold() {
-                Some(held) => Some(held),
-                None => match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
-                    Ok(held) => Some(held),
-                    Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
-                },
-            },
+            Some(bulkhead) => {
+                let mut held = bulkhead.try_hold();
+                if held.is_none() {
+                    if let Some(rejected) = bulkhead.refused_at_once(call.priority) {
+                        return Err(counting.refused(worth_waiting(rejected, deadline)));
+                    }
+                    held = match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
+                        Ok(held) => Some(held),
+                        Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
+                    };
+                }
+                held
+            }
         };
         if let Some(budget) = self.budget {
             budget.deposit();
@@ -128,17 +134,14 @@ impl<'p> Course<'p> {
         let mut series = Series::new(deadline, call.idempotent.unwrap_or(self.stages.idempotent));
         let mut last = None;
         loop {
-            let inside = match self.enter_attempt() {
-                Ok(inside) => inside,
-                Err(rejected) => {
-                    drop(held);
-                    let rejected = worth_waiting(rejected, deadline);
-                    let (result, outcome) = refused(rejected, last);
-                    passes.leave(outcome, series.started, &Now::lazy());
-                    counting.ended(outcome);
-                    return result;
-                }
-            };
+            let mut inside = Inside::outside(&self.stages.per_attempt);
+            if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
+                drop(held);
+                let outcome = last.as_ref().map_or(Outcome::Cancelled, |(_, outcome)| *outcome);
+                passes.leave(outcome, series.started, &Now::lazy());
+                counting.ended(outcome);
+                return Err(refused(rejected, last, deadline));
+            }
             let (mut started, mut over) = (None, None);
             let result = match self.stages.hedge.as_ref().filter(|_| series.idempotent) {
                 None => {
@@ -194,7 +197,7 @@ impl<'p> Course<'p> {
     }
 
     /// Enters the outer gates and gives the deadline of the call, and whether it is the pipeline's own.
-    #[inline]
+    #[inline(always)]
     fn admit(&self, call: &Call, passes: &mut Passes<'p>) -> Result<(Deadline, bool), Rejected> {
         let now = Now::lazy();
         let own = self.stages.deadline.map_or(Deadline::NEVER, |limit| Deadline::after(now.get(), limit));
@@ -206,18 +209,6 @@ impl<'p> Course<'p> {
             Ok(()) => Ok((deadline, deadline == own)),
             Err(rejected) => Err(worth_waiting(rejected, deadline)),
         }
-    }
-
-    #[inline]
-    fn enter_attempt(&self) -> Result<Inside<'p>, Rejected> {
-        let now = Now::lazy();
-        let breaker = match &self.stages.breaker {
-            None => None,
-            Some(breaker) => Some(Pass::enter_at(breaker.shared(), &now)?),
-        };
-        let mut inside = Inside { gates: Passes::outside(&self.stages.per_attempt), breaker };
-        inside.gates.enter(&now)?;
-        Ok(inside)
     }
 
     #[inline]
@@ -331,7 +322,30 @@ struct Inside<'p> {
     breaker: Option<Pass<&'p breaker::Shared>>,
 }
 
-impl Inside<'_> {
+impl<'p> Inside<'p> {
+    #[inline]
+    const fn outside(gates: &'p [Arc<dyn Gate>]) -> Self {
+        Self { gates: Passes::outside(gates), breaker: None }
+    }
+
+    /// Enters, unless somebody refuses.
+    #[inline(always)]
+    fn refusal(&mut self, breaker: Option<&'p Breaker>) -> Option<Rejected> {
+        let now = Now::lazy();
+        if let Some(breaker) = breaker.map(Breaker::shared) {
+            let token = match breaker.glance(&now) {
+                Glance::Enter(token) => token,
+                Glance::Refuse(wait) => return Some(breaker.refused(wait)),
+                Glance::Look => match breaker.look(&now) {
+                    Ok(token) => token,
+                    Err(rejected) => return Some(rejected),
+                },
+            };
+            self.breaker = Some(Pass::inside(breaker, token));
+        }
+        self.gates.enter(&now).err()
+    }
+
     #[inline]
     fn leave(mut self, outcome: Outcome, started: Option<Instant>) {
         let now = Now::lazy();
@@ -343,19 +357,17 @@ impl Inside<'_> {
     }
 }
 
-/// The end of a series whose next attempt was refused: what the dependency said last is worth more than why it is not
+/// The error of a series whose next attempt was refused: what the dependency said last is worth more than why it is not
 /// asked again.
-#[cold]
-fn refused<T, E: From<Rejected>>(rejected: Rejected, last: Option<(E, Outcome)>) -> (Result<T, E>, Outcome) {
+#[inline(always)]
+fn refused<E: From<Rejected>>(rejected: Rejected, last: Option<(E, Outcome)>, deadline: Deadline) -> E {
+    let rejected = worth_waiting(rejected, deadline);
     signal::refused(&rejected);
-    match last {
-        Some((error, outcome)) => (Err(error), outcome),
-        None => (Err(rejected.into()), Outcome::Cancelled),
-    }
+    last.map_or_else(|| rejected.into(), |(error, _)| error)
 }
 
 /// A refusal is worth another try only if its wait ends before the deadline.
-#[cold]
+#[inline(always)]
 fn worth_waiting(rejected: Rejected, deadline: Deadline) -> Rejected {
     let fits = match (deadline.instant(), rejected.retry_hint()) {
         (Some(_), Some(wait)) => deadline.allows(time::now(), wait),

@@ -1,11 +1,12 @@
 use super::state::{Pace, turn};
-use super::ticker::Ticker;
 use super::{Counters, RateConfig, RateStats, collect};
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::ticker::Ticker;
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use perf_core::time::{Duration, Instant};
 use perf_core::{Component, ComponentId, Desc, Name, Reason, Rejected, Sink, Unit};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 /// Shards, so that two cores rarely want the same lock.
@@ -35,7 +36,8 @@ struct Inner<K> {
     ticker: Ticker,
     pace: Pace,
     keys_per_shard: usize,
-    /// Keyed at random, because keys are often chosen by strangers. One hash picks both the shard and the place in it.
+    /// Seeded at random for each limit, because keys are often chosen by strangers; a stranger who found collisions all the
+    /// same would lengthen one chain of one shard, which `max_keys` bounds. One hash picks the shard and the place in it.
     hasher: RandomState,
     shards: Box<[Padded<K>]>,
     overflow: Mutex<u64>,
@@ -65,7 +67,7 @@ impl<K: Hash + Eq> KeyedRate<K> {
             pace: Pace::new(config.quota.interval(), config.quota.burst),
             keys_per_shard: config.max_keys / shards,
             shards: (0..shards).map(|_| shard()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             overflow: Mutex::new(0),
             counters: Counters::default(),
             overflowed: perf_core::Counter::new(),

@@ -16,7 +16,6 @@
 mod config;
 mod keyed;
 mod state;
-mod ticker;
 
 pub use config::{DEFAULT_MAX_KEYS, DEFAULT_MAX_WAIT, Quota, RateConfig, per_minute, per_second};
 pub use keyed::KeyedRate;
@@ -26,6 +25,7 @@ use crate::race::Timer;
 use crate::signal;
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
+use crate::ticker::Ticker;
 use perf_core::time::{self, Duration, Instant};
 use perf_core::{
     Component, ComponentId, Deadline, Desc, Evidence, InvalidConfig, Name, Reason, Rejected, Sink, Unit,
@@ -33,7 +33,6 @@ use perf_core::{
 use state::{Pace, Turn, turn};
 use std::pin::pin;
 use std::sync::Arc;
-use ticker::Ticker;
 
 stats! {
     /// What a rate limit has seen since it was made.
@@ -121,9 +120,10 @@ impl RateLimit {
     pub async fn acquire_many(&self, permits: u32, deadline: Deadline) -> Result<(), Rejected> {
         let turn = self.0.reserve(permits, deadline)?;
         if turn.waits() {
-            pin!(Timer::new()).until(turn.at()).await;
+            turn.wait().await;
+        } else {
+            turn.take();
         }
-        turn.take();
         Ok(())
     }
 
@@ -135,7 +135,11 @@ impl RateLimit {
     /// # Cancel safety
     /// As [`RateLimit::acquire`] until the turn has come, then as the call.
     pub async fn run<T, E: From<Rejected>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.acquire(crate::current_deadline()).await.map_err(signal::refuse::<E>)?;
+        match self.0.reserve(1, crate::current_deadline()) {
+            Ok(turn) if turn.waits() => turn.wait().await,
+            Ok(turn) => turn.take(),
+            Err(rejected) => return Err(signal::refuse(rejected)),
+        }
         call.await
     }
 
@@ -295,6 +299,12 @@ impl Reservation<'_> {
     #[inline]
     pub(crate) const fn waits(&self) -> bool {
         self.wait > 0
+    }
+
+    /// Waits for the turn and uses it.
+    async fn wait(self) {
+        pin!(Timer::new()).until(self.at()).await;
+        self.take();
     }
 
     /// Uses the turn.

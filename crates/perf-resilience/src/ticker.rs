@@ -1,7 +1,8 @@
-//! The clock of the rate limits: nanoseconds since a limit was made, read from the processor's own counter.
+//! The clock of what has to know the time on every call: nanoseconds since it was made, read from the processor's own
+//! counter.
 //!
-//! A limit has to know the time on every request, and asking the operating system costs more than all the rest of the
-//! check. The counter costs a quarter of that, but it is calibrated once and may stand still or jump where a virtual
+//! A rate limit asks for the time on every request and an open breaker on every refusal, and asking the operating system
+//! costs more than all the rest of the check. The counter costs a quarter of that, but it is calibrated once and may stand still or jump where a virtual
 //! machine is moved. So it is compared with the real clock about once a second, when a request is about to be refused:
 //! no request is refused for long because of a counter that lies.
 
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 const COMPARE_EVERY: u64 = 1_000_000_000;
 
 #[derive(Debug)]
-pub(super) struct Ticker {
+pub(crate) struct Ticker {
     origin: Instant,
     counter: quanta::Clock,
     started: u64,
@@ -25,7 +26,7 @@ pub(super) struct Ticker {
 
 impl Ticker {
     /// Starts at zero. The first one of a process measures how fast the counter runs, which takes up to 200 ms.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let counter = if time::CAN_PAUSE { quanta::Clock::mock().0 } else { quanta::Clock::new() };
         Self::with(counter)
     }
@@ -43,12 +44,12 @@ impl Ticker {
 
     /// Nanoseconds since the start. A build in which tests can pause the time reads that time instead.
     #[inline]
-    pub(super) fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         if time::CAN_PAUSE { self.exact(time::now()) } else { self.counted() }
     }
 
-    /// The tick of a moment that the caller has read from the clock.
-    pub(super) fn at(&self, at: Instant) -> u64 {
+    /// The tick of a moment of the clock.
+    pub(crate) fn at(&self, at: Instant) -> u64 {
         if time::CAN_PAUSE {
             return self.exact(at);
         }
@@ -59,7 +60,7 @@ impl Ticker {
 
     /// The tick to refuse a request at: `now`, or a corrected one if the counter was not compared with the clock lately.
     #[inline]
-    pub(super) fn confirmed(&self, now: u64) -> u64 {
+    pub(crate) fn confirmed(&self, now: u64) -> u64 {
         // A counter that jumped back wraps round to a long time, and is compared at once.
         if time::CAN_PAUSE || now.wrapping_sub(self.compared.load(Ordering::Relaxed)) < COMPARE_EVERY {
             return now;
