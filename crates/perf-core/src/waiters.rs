@@ -37,9 +37,12 @@ impl Ticket {
 /// assert_eq!(list.leave(second), None);
 /// assert!(list.is_empty());
 /// ```
+///
+/// An owner that has to remember something about each waiter (a deadline, a priority) keeps it in the list as the note `N`
+/// of [`join_noted`](WaitList::join_noted): it lies beside the waiter, in the same cache line.
 #[derive(Debug)]
-pub struct WaitList<T> {
-    slots: Vec<Slot<T>>,
+pub struct WaitList<T, N = ()> {
+    slots: Vec<Slot<T, N>>,
     free: u32,
     oldest: u32,
     newest: u32,
@@ -47,17 +50,17 @@ pub struct WaitList<T> {
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+struct Slot<T, N> {
     generation: u32,
-    state: State<T>,
+    state: State<T, N>,
 }
 
 #[derive(Debug)]
-enum State<T> {
+enum State<T, N> {
     /// Nobody's; `next` is the next free slot.
     Vacant { next: u32 },
     /// In the queue, between an older and a newer waiter.
-    Waiting { waker: Waker, older: u32, newer: u32 },
+    Waiting { waker: Waker, older: u32, newer: u32, note: N },
     /// Out of the queue, holding what it was given until it polls.
     Ready(T),
 }
@@ -69,13 +72,26 @@ impl<T> WaitList<T> {
     /// A list without waiters.
     #[must_use]
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, waiting: 0 }
+        Self::noted()
     }
 
     /// Joins the end of the queue.
     pub fn join(&mut self, waker: Waker) -> Ticket {
+        self.join_noted(waker, ())
+    }
+}
+
+impl<T, N> WaitList<T, N> {
+    /// A list without waiters that keeps a note about each.
+    #[must_use]
+    pub const fn noted() -> Self {
+        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, waiting: 0 }
+    }
+
+    /// Joins the end of the queue, with a note.
+    pub fn join_noted(&mut self, waker: Waker, note: N) -> Ticket {
         let older = self.newest;
-        let state = State::Waiting { waker, older, newer: NONE };
+        let state = State::Waiting { waker, older, newer: NONE, note };
         let slot = if self.free == NONE {
             self.slots.push(Slot { generation: 0, state });
             (self.slots.len() - 1) as u32
@@ -87,7 +103,11 @@ impl<T> WaitList<T> {
             }
             slot
         };
-        self.set_newer(older, slot);
+        if older == NONE {
+            self.oldest = slot;
+        } else {
+            self.set_newer(older, slot);
+        }
         self.newest = slot;
         self.waiting += 1;
         Ticket { slot, generation: self.slots[slot as usize].generation }
@@ -141,6 +161,43 @@ impl<T> WaitList<T> {
         Some(Ticket { slot: self.oldest, generation: place.generation })
     }
 
+    /// The note about the waiter at the head of the queue.
+    #[must_use]
+    pub fn oldest_note(&self) -> Option<&N> {
+        match &self.slots.get(self.oldest as usize)?.state {
+            State::Waiting { note, .. } => Some(note),
+            State::Vacant { .. } | State::Ready(_) => None,
+        }
+    }
+
+    /// The note about a waiter, while it is in the queue.
+    #[must_use]
+    pub fn note(&self, ticket: Ticket) -> Option<&N> {
+        match &self.slots.get(ticket.slot as usize).filter(|s| s.generation == ticket.generation)?.state {
+            State::Waiting { note, .. } => Some(note),
+            State::Vacant { .. } | State::Ready(_) => None,
+        }
+    }
+
+    /// The waker of the waiter at the head of the queue, who stays there: it is told to look for itself.
+    #[must_use]
+    pub fn oldest_waker(&self) -> Option<&Waker> {
+        match &self.slots.get(self.oldest as usize)?.state {
+            State::Waiting { waker, .. } => Some(waker),
+            State::Vacant { .. } | State::Ready(_) => None,
+        }
+    }
+
+    /// Those who wait, with the notes about them, in no particular order. Takes a step for each place.
+    pub fn notes(&self) -> impl Iterator<Item = (Ticket, &N)> {
+        self.slots.iter().enumerate().filter_map(|(slot, place)| match &place.state {
+            State::Waiting { note, .. } => {
+                Some((Ticket { slot: slot as u32, generation: place.generation }, note))
+            }
+            State::Vacant { .. } | State::Ready(_) => None,
+        })
+    }
+
     /// Gives up a place. Returns what the waiter had been given but not taken: it belongs to the next waiter.
     #[must_use = "what was handed over and not taken belongs to the next waiter"]
     pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
@@ -172,7 +229,7 @@ impl<T> WaitList<T> {
         }
     }
 
-    fn place(&mut self, ticket: Ticket) -> Option<&mut Slot<T>> {
+    fn place(&mut self, ticket: Ticket) -> Option<&mut Slot<T, N>> {
         let place = self.slots.get_mut(ticket.slot as usize)?;
         (place.generation == ticket.generation && !matches!(place.state, State::Vacant { .. }))
             .then_some(place)
@@ -193,21 +250,22 @@ impl<T> WaitList<T> {
     /// Takes a slot out of the queue, if it is in it.
     fn unlink(&mut self, slot: u32) {
         let State::Waiting { older, newer, .. } = self.slots[slot as usize].state else { return };
-        self.set_newer(older, newer);
-        self.set_older(newer, older);
         self.waiting -= 1;
         if self.newest == slot {
             self.newest = older;
+        } else {
+            self.set_older(newer, older);
         }
         if self.oldest == slot {
             self.oldest = newer;
+        } else {
+            self.set_newer(older, newer);
         }
     }
 
     fn set_newer(&mut self, slot: u32, value: u32) {
-        match self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
-            Some(State::Waiting { newer, .. }) => *newer = value,
-            _ => self.oldest = value,
+        if let Some(State::Waiting { newer, .. }) = self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
+            *newer = value;
         }
     }
 
@@ -218,9 +276,9 @@ impl<T> WaitList<T> {
     }
 }
 
-impl<T> Default for WaitList<T> {
+impl<T, N> Default for WaitList<T, N> {
     fn default() -> Self {
-        Self::new()
+        Self::noted()
     }
 }
 
@@ -285,6 +343,20 @@ mod tests {
         assert_eq!(list.leave(tickets[0]), None);
         assert_eq!(list.hand_to(tickets[0], 9).unwrap_err(), 9, "it has left");
         assert_eq!(list.oldest(), Some(tickets[2]));
+    }
+
+    #[test]
+    fn notes_are_kept_while_their_waiters_wait() {
+        let mut list = WaitList::noted();
+        let tickets: Vec<Ticket> = (0..3).map(|note| list.join_noted(Waker::noop().clone(), note)).collect();
+        assert_eq!((list.oldest_note(), list.note(tickets[2])), (Some(&0), Some(&2)));
+        assert!(list.oldest_waker().is_some());
+        list.hand_over("given").unwrap();
+        assert_eq!((list.oldest_note(), list.note(tickets[0])), (Some(&1), None));
+        assert_eq!(list.leave(tickets[1]), None);
+        assert_eq!(list.notes().collect::<Vec<_>>(), [(tickets[2], &2)]);
+        assert_eq!(list.leave(tickets[2]), None);
+        assert!(list.oldest_waker().is_none() && list.oldest_note().is_none());
     }
 
     #[derive(Clone, Debug)]

@@ -55,6 +55,7 @@
 
 mod adapters;
 pub mod balance;
+mod clock;
 mod core;
 mod error;
 mod event;

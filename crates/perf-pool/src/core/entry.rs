@@ -1,5 +1,5 @@
+use crate::clock::Tick;
 use crate::error::Holder;
-use perf_core::time::Instant;
 use std::fmt;
 use std::panic::Location;
 
@@ -9,16 +9,20 @@ pub(crate) struct Entry<C> {
     /// Its place in the table of leases.
     pub(crate) slot: u32,
     pub(crate) generation: u32,
-    pub(crate) born: Instant,
-    pub(crate) expires: Option<Instant>,
-    /// When it was last known to be good: made, checked or reset.
-    pub(crate) proven: Instant,
     /// The epoch of suspicion in which its latest proof was begun.
     pub(crate) epoch: u64,
+    /// When it was last given back.
+    pub(crate) idle_since: Tick,
+    /// While idle it may be used before this moment without a look at anything else of the times.
+    pub(crate) trusted_until: Tick,
+    /// From this moment on its age is looked at when it comes back.
+    pub(crate) ages_at: Tick,
+    pub(crate) expires: Tick,
+    pub(crate) born: Tick,
+    /// When it was last known to be good: made, checked or reset.
+    pub(crate) proven: Tick,
     /// Whether it was under suspicion already when its check began, so that failing is no news.
     pub(crate) doubted: bool,
-    /// When it was last given back.
-    pub(crate) idle_since: Instant,
     /// Whether it is about to expire, so that another is being made to take its place.
     pub(crate) ageing: bool,
 }
@@ -29,25 +33,36 @@ impl<C> fmt::Debug for Entry<C> {
     }
 }
 
+/// Who asks for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) task: Option<tokio::task::Id>,
+}
+
+impl Caller {
+    /// The running task, at this place in the code.
+    #[inline]
+    pub(crate) fn here(site: &'static Location<'static>) -> Self {
+        Self { site, task: tokio::task::try_id() }
+    }
+}
+
 /// Who holds a connection, since when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hold {
-    pub(crate) since: Instant,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) task: Option<tokio::task::Id>,
+    pub(crate) since: Tick,
+    pub(crate) caller: Caller,
     /// Whether it has been reported as held for too long.
     pub(crate) reported: bool,
-    /// Whether the time it is held is measured.
-    pub(crate) sampled: bool,
 }
 
 impl Hold {
-    /// A lease taken now by the running task.
-    pub(crate) fn new(since: Instant, site: &'static Location<'static>) -> Self {
-        Self { since, site, task: tokio::task::try_id(), reported: false, sampled: false }
+    pub(crate) const fn new(since: Tick, caller: Caller) -> Self {
+        Self { since, caller, reported: false }
     }
 
-    pub(crate) fn holder(&self, now: Instant) -> Holder {
-        Holder { site: self.site, held: now.saturating_duration_since(self.since) }
+    pub(crate) const fn holder(&self, now: Tick) -> Holder {
+        Holder { site: self.caller.site, held: now.since(self.since) }
     }
 }

@@ -1,12 +1,12 @@
 //! Every interleaving of the hand-off, explored by loom: `RUSTFLAGS="--cfg perf_loom" cargo test --lib`.
 
-use super::{Attempt, Core, Entry, Grant, Hold, Job, Take, Waiting};
+use super::{Attempt, Caller, Core, Entry, Grant, Job, Take, Waiting};
 use crate::PoolConfig;
+use crate::clock::{Offset, Tick};
 use crate::manager::Condition;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
-use perf_core::time::{self, Instant};
-use perf_core::{Deadline, Rng, Ticket};
+use perf_core::{Rng, Ticket};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -22,18 +22,19 @@ impl Wake for Woken {
 
 struct Pool {
     core: Mutex<Core<u32>>,
-    now: Instant,
+    now: Tick,
 }
 
 impl Pool {
     /// A pool of one connection, which is leased.
     fn with_one_lease() -> (Arc<Self>, Box<Entry<u32>>) {
-        let now = time::now();
+        let now = Tick::at(1_000_000_000);
         let config = PoolConfig { max: 1, max_lifetime: None, ..PoolConfig::default() };
-        let mut core = Core::new(config, Rng::seeded(1), now);
+        let mut core = Core::new(config, Rng::seeded(1), now, Offset::default());
         core.running = true;
-        let waiting = Waiting { since: now, deadline: Deadline::NEVER, site: Location::caller(), task: None };
-        let ticket = core.join(Waker::noop().clone(), waiting).unwrap();
+        let caller = Caller { site: Location::caller(), task: None };
+        let waiting = Waiting { since: now, deadline: Tick::NEVER, caller };
+        let ticket = core.join(Waker::noop().clone(), waiting, now).unwrap();
         let Some(Job::Connect { successor }) = core.jobs.pop_front() else { panic!("a connect is wanted") };
         let begun = core.begin(now, successor);
         core.connect_done(Attempt::Connected(7), begun, now);
@@ -55,14 +56,12 @@ impl Pool {
     }
 
     fn join(&self, waker: Waker) -> Result<Box<Entry<u32>>, Ticket> {
-        let site = Location::caller();
-        self.with(|core| {
-            match core.take(Hold { since: self.now, site, task: None, reported: false, sampled: false }) {
-                Take::Lease(entry) => Ok(entry),
-                _ => {
-                    let waiting = Waiting { since: self.now, deadline: Deadline::NEVER, site, task: None };
-                    Err(core.join(waker, waiting).unwrap())
-                }
+        let caller = Caller { site: Location::caller(), task: None };
+        self.with(|core| match core.take(self.now, caller) {
+            Take::Lease { entry, .. } => Ok(entry),
+            _ => {
+                let waiting = Waiting { since: self.now, deadline: Tick::NEVER, caller };
+                Err(core.join(waker, waiting, self.now).unwrap())
             }
         })
     }

@@ -15,15 +15,16 @@ mod sweep;
 mod tests;
 mod totals;
 
-pub(crate) use entry::{Entry, Hold};
+pub(crate) use entry::{Caller, Entry, Hold};
 pub(crate) use queue::{Grant, Refusal, Waiting};
 pub(crate) use returns::{Attempt, Begun, Lost, Verdict};
 pub(crate) use totals::{Totals, Why};
 
 use crate::PoolConfig;
+use crate::clock::{Glance, Offset, Tick, nanos};
 use crate::error::{Cause, Holder};
 use crate::event::PoolEvent;
-use perf_core::time::{Duration, Instant};
+use perf_core::time::Duration;
 use perf_core::{Rng, Ticket};
 use queue::Queue;
 use replace::Replacements;
@@ -62,7 +63,7 @@ pub(crate) struct Attempts {
     /// Whether the manager said that trying again cannot help.
     pub(crate) permanent: bool,
     /// No attempt is started before this.
-    pub(crate) retry_at: Option<Instant>,
+    pub(crate) retry_at: Option<Tick>,
     last_delay: Duration,
     /// A moving average over the successful ones, in nanoseconds.
     took: Option<u64>,
@@ -71,7 +72,11 @@ pub(crate) struct Attempts {
 /// The answer to a caller who wants a connection now.
 #[derive(Debug)]
 pub(crate) enum Take<C> {
-    Lease(Box<Entry<C>>),
+    /// Here it is; `measured` says whether the time it is held is to be measured.
+    Lease {
+        entry: Box<Entry<C>>,
+        measured: bool,
+    },
     /// There is none to be had at once.
     Wait,
     Closed,
@@ -81,11 +86,11 @@ pub(crate) enum Take<C> {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     first: Option<Waker>,
-    more: Vec<Waker>,
     /// The maintenance task has something to do.
     pub(crate) signal: bool,
     /// Something changed that [`Pool::close`](crate::Pool::close) or a warm-up may wait for.
     pub(crate) changed: bool,
+    more: Vec<Waker>,
     pub(crate) events: Vec<PoolEvent>,
 }
 
@@ -97,8 +102,19 @@ impl Effects {
         }
     }
 
+    /// The waker of the one waiter that was served, which is all that follows from most returns.
+    #[inline]
+    pub(crate) const fn take_first(&mut self) -> Option<Waker> {
+        self.first.take()
+    }
+
+    #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.first.is_none() && !self.signal && !self.changed && self.events.is_empty()
+        self.first.is_none()
+            && !self.signal
+            && !self.changed
+            && self.more.is_empty()
+            && self.events.is_empty()
     }
 
     pub(crate) fn wake_all(&mut self) {
@@ -106,115 +122,173 @@ impl Effects {
     }
 }
 
+/// In this order, and beside the lock, because a checkout touches the first few cache lines and nothing else: under
+/// contention each line has to come from the other core.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Core<C> {
-    pub(crate) config: PoolConfig,
-    idle: VecDeque<Box<Entry<C>>>,
-    queue: Queue<C>,
-    /// One place for each connection, with the lease it is out on.
-    holds: Vec<Option<Hold>>,
-    free_slots: Vec<u32>,
-    pub(crate) counts: Counts,
-    pub(crate) jobs: VecDeque<Job<C>>,
-    pub(crate) effects: Effects,
-    pub(crate) totals: Totals,
-    pub(crate) attempts: Attempts,
-    replacements: Replacements,
-    /// A moving average of how long leases are held, in nanoseconds.
-    hold_time: Option<u64>,
-    /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
-    epoch: u64,
-    /// Connections of an older generation are not used again.
-    generation: u32,
+    /// Neither closed nor paused.
+    open: bool,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
     /// Whether a maintenance task is there to do the jobs.
     pub(crate) running: bool,
-    /// The runtime of the maintenance task.
-    pub(crate) runtime: Option<tokio::runtime::Id>,
     /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
     pub(crate) foreign: bool,
+    /// Connections of an older generation are not used again.
+    generation: u32,
+    /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
+    epoch: u64,
+    /// The latest moment seen.
+    recent: Tick,
+    offset: Offset,
+    /// For how long a rested connection is trusted, in nanoseconds: `check_after` and one more, or not at all.
+    trust: u64,
+    allowance: Allowance,
+    idle: VecDeque<Box<Entry<C>>>,
+    pub(crate) counts: Counts,
+    replacements: Replacements,
+    /// One place for each connection, with the lease it is out on.
+    holds: Vec<Option<Hold>>,
+    queue: Queue<C>,
+    pub(crate) effects: Effects,
+    /// A moving average of how long leases are held, in nanoseconds.
+    hold_time: Option<u64>,
+    pub(crate) totals: Totals,
+    pub(crate) config: PoolConfig,
+    free_slots: Vec<u32>,
+    pub(crate) jobs: VecDeque<Job<C>>,
+    pub(crate) attempts: Attempts,
+    /// The runtime of the maintenance task.
+    pub(crate) runtime: Option<tokio::runtime::Id>,
     /// Callers of `close` that wait for leases to come back.
     pub(crate) drainers: usize,
     /// When the maintenance task wakes at the latest.
-    next_wake: Option<Instant>,
+    next_wake: Option<Tick>,
     /// When the maintenance task means to look again.
-    planned: Option<Instant>,
-    /// The latest moment seen: a lower bound of the present that costs no reading of the clock.
-    recent: Instant,
-    /// When the maintenance task last looked.
-    ticked: Instant,
-    /// When the next hold time is measured.
-    next_hold_sample: Instant,
-    /// When the next wait is measured.
-    next_wait_sample: Instant,
+    planned: Option<Tick>,
     rng: Rng,
 }
 
-/// Times are measured at most this often. Below ten thousand leases a second that is every one of them; above, measuring
-/// each would cost more than the checkout.
-const SAMPLE_EVERY: Duration = Duration::from_micros(100);
+/// How many more times may be measured, and how many more callers examined, before the next refill.
+#[derive(Clone, Copy, Debug)]
+struct Allowance {
+    refilled: Tick,
+    holds: u16,
+    waits: u16,
+    examinations: u16,
+}
+
+impl Allowance {
+    /// Forty in four milliseconds are ten thousand a second: below that rate every time is measured, and above it
+    /// reading the clock twice for each would cost more than the checkout.
+    const EVERY: u64 = 4_000_000;
+    const EACH: u16 = 40;
+
+    const fn new(now: Tick) -> Self {
+        Self { refilled: now, holds: Self::EACH, waits: Self::EACH, examinations: Self::EACH }
+    }
+
+    #[inline]
+    fn spend(&mut self, now: Tick, which: fn(&mut Self) -> &mut u16) -> bool {
+        if now.nanos_since(self.refilled) >= Self::EVERY {
+            *self = Self::new(now);
+        }
+        let left = which(self);
+        let some = *left > 0;
+        *left -= u16::from(some);
+        some
+    }
+}
 
 impl<C> Core<C> {
-    pub(crate) fn new(config: PoolConfig, rng: Rng, now: Instant) -> Self {
+    pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick, offset: Offset) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
         Self {
-            config,
-            idle: VecDeque::with_capacity(places),
-            queue: Queue::new(),
-            holds: Vec::with_capacity(places),
-            free_slots: Vec::with_capacity(places),
-            counts: Counts::default(),
-            jobs: VecDeque::with_capacity(places),
-            effects: Effects::default(),
-            totals: Totals::default(),
-            attempts: Attempts::default(),
-            replacements: Replacements::default(),
-            hold_time: None,
-            epoch: 0,
-            generation: 0,
+            open: true,
             paused: false,
             closed: false,
             running: false,
-            runtime: None,
             foreign: false,
+            generation: 0,
+            epoch: 0,
+            recent: now,
+            offset,
+            trust: if config.check_after.is_zero() { 0 } else { nanos(config.check_after).saturating_add(1) },
+            allowance: Allowance::new(now),
+            idle: VecDeque::with_capacity(places),
+            counts: Counts::default(),
+            replacements: Replacements::default(),
+            holds: Vec::with_capacity(places),
+            queue: Queue::new(),
+            effects: Effects::default(),
+            hold_time: None,
+            totals: Totals::default(),
+            config,
+            free_slots: Vec::with_capacity(places),
+            jobs: VecDeque::with_capacity(places),
+            attempts: Attempts::default(),
+            runtime: None,
             drainers: 0,
             next_wake: None,
             planned: None,
-            recent: now,
-            ticked: now,
-            next_hold_sample: now,
-            next_wait_sample: now,
             rng,
         }
     }
 
+    /// The moment of a glance at the clock. Moments never go back.
+    #[inline]
+    pub(crate) fn see(&mut self, glance: Glance) -> Tick {
+        self.recent = self.recent.max(self.offset.tick(glance));
+        self.recent
+    }
+
+    /// Puts right how far the clock that is glanced at is from the pool's count.
+    pub(crate) const fn adjust(&mut self, offset: Offset) {
+        self.offset = offset;
+    }
+
     /// Takes an idle connection that needs no check, if nobody waits for one.
     #[inline]
-    pub(crate) fn take(&mut self, hold: Hold) -> Take<C> {
-        if self.closed {
-            return Take::Closed;
+    pub(crate) fn take(&mut self, now: Tick, caller: Caller) -> Take<C> {
+        if !self.open || !self.queue.is_empty() {
+            return if self.closed { Take::Closed } else { Take::Wait };
         }
-        if self.paused || !self.queue.is_empty() {
-            return Take::Wait;
+        let Some(entry) = self.pop_idle() else { return Take::Wait };
+        if self.is_fresh(&entry, now) {
+            return self.lease(entry, now, caller);
         }
-        let now = hold.since;
-        self.recent = self.recent.max(now);
-        while let Some(entry) = self.pop_idle() {
+        self.take_with_care(entry, now, caller)
+    }
+
+    /// Whether an idle connection may be used as it is, without a closer look.
+    #[inline]
+    fn is_fresh(&self, entry: &Entry<C>, now: Tick) -> bool {
+        now < entry.trusted_until
+            && entry.epoch == self.epoch
+            && entry.generation == self.generation
+            && !entry.ageing
+    }
+
+    #[cold]
+    fn take_with_care(&mut self, first: Box<Entry<C>>, now: Tick, caller: Caller) -> Take<C> {
+        let mut candidate = Some(first);
+        while let Some(entry) = candidate {
             if let Some(why) = self.unwanted(&entry, now) {
                 self.retire(entry, why);
             } else if self.needs_check(&entry, now) {
                 self.put_idle(entry);
                 break;
             } else {
-                return Take::Lease(self.lease(entry, hold));
+                return self.lease(entry, now, caller);
             }
+            candidate = self.pop_idle();
         }
         Take::Wait
     }
 
     /// Joins the queue and sets in motion what the caller waits for.
-    pub(crate) fn join(&mut self, waker: Waker, waiting: Waiting) -> Result<Ticket, Refusal> {
+    pub(crate) fn join(&mut self, waker: Waker, waiting: Waiting, now: Tick) -> Result<Ticket, Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -222,21 +296,22 @@ impl<C> Core<C> {
             self.totals.refused_full += 1;
             return Err(Refusal::Full);
         }
-        let now = waiting.since;
         if let Some(refusal) = self.refusal_in_outage(now) {
             return Err(refusal);
         }
-        if let Some(predicted) = self.hopeless(&waiting) {
+        if let Some(predicted) = self.hopeless(&waiting, now) {
             self.totals.refused_hopeless += 1;
             return Err(Refusal::Hopeless(predicted));
         }
-        self.report_nested(&waiting);
+        self.report_nested(waiting.caller, now);
         let (ticket, sooner) = self.queue.join(waker, waiting);
         self.totals.waited += 1;
         self.effects.signal |= sooner;
-        self.pump(now);
-        let reconsider = self.reconsider_at(now);
-        self.effects.signal |= reconsider.is_some_and(|at| self.next_wake.is_none_or(|next| at < next));
+        if !self.is_at_its_limit() {
+            self.pump(now);
+            let reconsider = self.reconsider_at(now);
+            self.effects.signal |= reconsider.is_some_and(|at| self.next_wake.is_none_or(|next| at < next));
+        }
         Ok(ticket)
     }
 
@@ -246,14 +321,14 @@ impl<C> Core<C> {
     }
 
     /// A waiter goes away. What it was given and did not take belongs to the next one.
-    pub(crate) fn leave(&mut self, ticket: Ticket, now: Instant) {
+    pub(crate) fn leave(&mut self, ticket: Ticket, now: Tick) {
         if let Some(Grant::Lease(entry)) = self.queue.leave(ticket) {
             self.give_on(entry, now);
         }
     }
 
     /// A connection that was handed over and not used goes to the next waiter, or back where it came from.
-    pub(crate) fn give_on(&mut self, entry: Box<Entry<C>>, now: Instant) {
+    pub(crate) fn give_on(&mut self, entry: Box<Entry<C>>, now: Tick) {
         self.end_hold(&entry);
         self.settle(entry, now);
         self.pump(now);
@@ -261,25 +336,37 @@ impl<C> Core<C> {
 
     /// All connections in whatever state. Never above the ceiling unless the pool was made smaller.
     pub(crate) fn size(&self) -> usize {
-        let Counts { leased, connecting, checking, resetting, closing } = self.counts;
-        self.idle.len() + leased + connecting + checking + resetting + closing
+        self.staying() + self.counts.closing
+    }
+
+    /// All connections but those that are being closed.
+    #[inline]
+    fn staying(&self) -> usize {
+        let Counts { leased, connecting, checking, resetting, closing: _ } = self.counts;
+        self.idle.len() + leased + connecting + checking + resetting
+    }
+
+    /// Whether every connection there may be is out on lease: nothing can be set in motion for a waiter.
+    #[inline]
+    fn is_at_its_limit(&self) -> bool {
+        self.counts.leased >= self.config.max && self.idle.is_empty()
     }
 
     pub(crate) fn idle(&self) -> usize {
         self.idle.len()
     }
 
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) const fn waiting(&self) -> usize {
         self.queue.len()
     }
 
     /// Who has held a connection longest.
-    pub(crate) fn longest_holder(&self, now: Instant) -> Option<Holder> {
+    pub(crate) fn longest_holder(&self, now: Tick) -> Option<Holder> {
         self.holds.iter().flatten().map(|hold| hold.holder(now)).max_by_key(|holder| holder.held)
     }
 
     /// Everyone who holds a connection.
-    pub(crate) fn holders(&self, now: Instant) -> Vec<Holder> {
+    pub(crate) fn holders(&self, now: Tick) -> Vec<Holder> {
         self.holds.iter().flatten().map(|hold| hold.holder(now)).collect()
     }
 
@@ -332,52 +419,32 @@ impl<C> Core<C> {
         self.closed && self.drainers == 0 && self.jobs.is_empty()
     }
 
-    /// Whether a lease that comes back makes it worth reading the clock. If not, it is put down as given back at the
-    /// latest moment seen, which is less than a maintenance interval ago.
+    /// A waiter has taken what it was handed. Returns whether the time it will be held is measured.
     #[inline]
-    pub(crate) fn estimate(&self, entry: &Entry<C>) -> Option<Instant> {
-        let hold = self.holds[entry.slot as usize].as_ref()?;
-        let ages = entry
-            .expires
-            .is_some_and(|at| at.saturating_duration_since(self.recent) < self.config.maintenance_interval);
-        (!hold.sampled && self.ticked <= hold.since && !ages).then_some(self.recent)
+    pub(crate) fn measures_hold(&mut self, now: Tick) -> bool {
+        self.allowance.spend(now, |allowance| &mut allowance.holds)
     }
 
-    /// A waiter has taken what it was handed: its lease begins now. Returns whether its wait is measured.
-    pub(crate) fn begin_hold(&mut self, entry: &Entry<C>, now: Instant) -> bool {
-        self.recent = self.recent.max(now);
-        let sampled = self.sample_hold(now);
-        if let Some(hold) = &mut self.holds[entry.slot as usize] {
-            hold.since = now;
-            hold.sampled = sampled;
-        }
-        self.sample_wait(now)
+    /// Whether the wait of a caller that joins now is measured.
+    #[inline]
+    pub(crate) fn measures_wait(&mut self, now: Tick) -> bool {
+        self.allowance.spend(now, |allowance| &mut allowance.waits)
     }
 
-    pub(crate) fn sample_wait(&mut self, now: Instant) -> bool {
-        let due = now >= self.next_wait_sample;
-        if due {
-            self.next_wait_sample = now + SAMPLE_EVERY;
-        }
-        due
+    /// Takes in how long a lease was held.
+    pub(crate) fn learn_hold(&mut self, held: Duration) {
+        self.hold_time = average(self.hold_time, held, 3);
     }
 
-    fn sample_hold(&mut self, now: Instant) -> bool {
-        let due = now >= self.next_hold_sample;
-        if due {
-            self.next_hold_sample = now + SAMPLE_EVERY;
-        }
-        due
-    }
-
-    fn lease(&mut self, entry: Box<Entry<C>>, mut hold: Hold) -> Box<Entry<C>> {
-        hold.sampled = self.sample_hold(hold.since);
-        self.holds[entry.slot as usize] = Some(hold);
+    #[inline]
+    fn lease(&mut self, entry: Box<Entry<C>>, now: Tick, caller: Caller) -> Take<C> {
+        self.holds[entry.slot as usize] = Some(Hold::new(now, caller));
         self.counts.leased += 1;
         self.totals.acquired += 1;
-        entry
+        Take::Lease { entry, measured: self.measures_hold(now) }
     }
 
+    #[inline]
     fn pop_idle(&mut self) -> Option<Box<Entry<C>>> {
         match self.config.order {
             crate::Order::Lifo => self.idle.pop_back(),
@@ -386,7 +453,8 @@ impl<C> Core<C> {
     }
 
     /// Puts a connection among the idle ones, which are in order of when they were last used.
-    fn put_idle(&mut self, entry: Box<Entry<C>>) {
+    fn put_idle(&mut self, mut entry: Box<Entry<C>>) {
+        entry.trusted_until = self.trusted_until(&entry);
         if self.idle.back().is_none_or(|last| last.idle_since <= entry.idle_since) {
             self.idle.push_back(entry);
         } else {
@@ -395,27 +463,42 @@ impl<C> Core<C> {
         }
     }
 
+    /// Until when a connection that rests now needs neither a check nor a look at its age.
+    #[inline]
+    fn trusted_until(&self, entry: &Entry<C>) -> Tick {
+        match self.trust {
+            0 => Tick::default(),
+            nanos => entry.idle_since.max(entry.proven).plus(nanos).min(entry.expires),
+        }
+    }
+
     /// Why a connection must not be used again, if so. The connection itself is not counted at this moment.
-    fn unwanted(&self, entry: &Entry<C>, now: Instant) -> Option<Why> {
+    fn unwanted(&self, entry: &Entry<C>, now: Tick) -> Option<Why> {
         if self.closed {
             Some(Why::Shutdown)
         } else if entry.generation != self.generation {
             Some(Why::Evicted)
-        } else if entry.expires.is_some_and(|at| at <= now) || self.is_replaced(entry) {
+        } else if entry.expires <= now || self.is_replaced(entry) {
             Some(Why::Expired)
-        } else if self.size() - self.counts.closing >= self.config.max + self.overlap() {
+        } else if self.is_over() {
             Some(Why::Surplus)
         } else {
             None
         }
     }
 
+    /// Whether one more connection than those counted would be too much.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.staying() >= self.config.max + self.overlap()
+    }
+
     const fn is_suspect(&self, entry: &Entry<C>) -> bool {
         entry.epoch < self.epoch
     }
 
-    fn needs_check(&self, entry: &Entry<C>, now: Instant) -> bool {
-        let rested = now.saturating_duration_since(entry.idle_since.max(entry.proven));
+    fn needs_check(&self, entry: &Entry<C>, now: Tick) -> bool {
+        let rested = now.since(entry.idle_since.max(entry.proven));
         rested > self.config.check_after || self.config.check_after.is_zero() || self.is_suspect(entry)
     }
 
@@ -462,6 +545,6 @@ impl<C> Core<C> {
 
 /// A moving average in nanoseconds in which the newest of `2^shift` samples weighs as much as the rest forget.
 fn average(average: Option<u64>, sample: Duration, shift: u32) -> Option<u64> {
-    let sample = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
+    let sample = nanos(sample);
     Some(average.map_or(sample, |old| old - (old >> shift) + (sample >> shift)))
 }

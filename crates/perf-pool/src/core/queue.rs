@@ -1,8 +1,8 @@
-use super::Entry;
+use super::{Caller, Entry};
+use crate::clock::Tick;
 use crate::error::Cause;
-use perf_core::time::{Duration, Instant};
-use perf_core::{Deadline, Ticket, WaitList};
-use std::panic::Location;
+use perf_core::time::Duration;
+use perf_core::{Ticket, WaitList};
 use std::task::{Context, Poll, Waker};
 
 /// Why a caller does not get a connection.
@@ -30,42 +30,32 @@ pub(crate) enum Grant<C> {
 /// Who waits, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
-    pub(crate) since: Instant,
-    pub(crate) deadline: Deadline,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) task: Option<tokio::task::Id>,
+    pub(crate) since: Tick,
+    pub(crate) deadline: Tick,
+    pub(crate) caller: Caller,
 }
 
 /// The waiters in order of arrival, with their deadlines. One timer serves them all: it is set for the earliest
 /// deadline known, so with equal limits a newcomer never has to move it.
 #[derive(Debug)]
 pub(super) struct Queue<C> {
-    list: WaitList<Grant<C>>,
-    /// By the place of the ticket. What belongs to someone who left is overwritten by the next in its place.
-    waiting: Vec<Option<(Ticket, Waiting)>>,
+    list: WaitList<Grant<C>, Waiting>,
     /// No deadline is earlier.
-    next_deadline: Option<Instant>,
+    next_deadline: Tick,
 }
 
 impl<C> Queue<C> {
     pub(super) const fn new() -> Self {
-        Self { list: WaitList::new(), waiting: Vec::new(), next_deadline: None }
+        Self { list: WaitList::noted(), next_deadline: Tick::NEVER }
     }
 
     /// Joins the end. Also says whether the timer has to be set to an earlier moment.
     pub(super) fn join(&mut self, waker: Waker, waiting: Waiting) -> (Ticket, bool) {
-        let ticket = self.list.join(waker);
-        let place = ticket.place();
-        if self.waiting.len() <= place {
-            self.waiting.resize(place + 1, None);
-        }
-        self.waiting[place] = Some((ticket, waiting));
-        let Some(deadline) = waiting.deadline.instant() else { return (ticket, false) };
-        let sooner = self.next_deadline.is_none_or(|next| deadline < next);
+        let sooner = waiting.deadline < self.next_deadline;
         if sooner {
-            self.next_deadline = Some(deadline);
+            self.next_deadline = waiting.deadline;
         }
-        (ticket, sooner)
+        (self.list.join_noted(waker, waiting), sooner)
     }
 
     pub(super) fn poll(&mut self, ticket: Ticket, context: &mut Context<'_>) -> Poll<Grant<C>> {
@@ -76,22 +66,21 @@ impl<C> Queue<C> {
         self.list.leave(ticket)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.list.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+    pub(super) const fn next_deadline(&self) -> Tick {
         self.next_deadline
     }
 
     /// Who is served next.
-    pub(super) fn oldest(&self) -> Option<Waiting> {
-        let ticket = self.list.oldest()?;
-        self.waiting.get(ticket.place()).copied().flatten().map(|(_, waiting)| waiting)
+    pub(super) fn oldest(&self) -> Option<&Waiting> {
+        self.list.oldest_note()
     }
 
     /// Hands a connection to the oldest waiter, or gives it back when nobody waits.
@@ -105,22 +94,18 @@ impl<C> Queue<C> {
     }
 
     /// Sends away everyone whose time is up; `each` gets their wakers.
-    pub(super) fn expire(&mut self, now: Instant, mut each: impl FnMut(Waker)) {
-        if self.next_deadline.is_none_or(|next| next > now) {
+    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Waker)) {
+        if self.next_deadline > now {
             return;
         }
-        let mut earliest = Deadline::NEVER;
-        for place in &mut self.waiting {
-            let Some((ticket, waiting)) = *place else { continue };
-            if !waiting.deadline.has_passed(now) {
-                earliest = earliest.earliest(waiting.deadline);
-                continue;
-            }
-            *place = None;
+        let late: Vec<Ticket> =
+            self.list.notes().filter(|(_, waiting)| waiting.deadline <= now).map(|(late, _)| late).collect();
+        for ticket in late {
             if let Ok(waker) = self.list.hand_to(ticket, Grant::Refused(Refusal::TimedOut)) {
                 each(waker);
             }
         }
-        self.next_deadline = earliest.instant();
+        self.next_deadline =
+            self.list.notes().map(|(_, waiting)| waiting.deadline).min().unwrap_or(Tick::NEVER);
     }
 }

@@ -1,7 +1,8 @@
 //! Make before break: a connection in use gets its successor before it expires, so that nobody meets a gap.
 
 use super::{Core, Entry, Job, Why};
-use perf_core::time::{Duration, Instant};
+use crate::clock::Tick;
+use perf_core::time::Duration;
 
 /// How far the replacement of ageing connections has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,15 +22,22 @@ impl<C> Core<C> {
     }
 
     /// Looks whether a connection in use is about to expire.
-    pub(super) fn notice_age(&mut self, entry: &mut Entry<C>, now: Instant) {
+    pub(super) fn notice_age(&mut self, entry: &mut Entry<C>, now: Tick) {
         if entry.ageing || self.config.replace_overlap == 0 || self.closed {
             return;
         }
-        let Some(expires) = entry.expires else { return };
-        if expires.saturating_duration_since(now) <= self.replace_ahead() {
+        if entry.expires != Tick::NEVER && entry.expires.since(now) <= self.replace_ahead() {
             entry.ageing = true;
             self.replacements.ageing += 1;
             self.effects.signal = true;
+        }
+    }
+
+    /// From when on the age of a connection is looked at as it comes back: in the last tenth of its life, or at its end.
+    pub(super) fn ages_at(&self, expires: Tick) -> Tick {
+        match (self.config.max_lifetime, self.config.replace_overlap) {
+            (None, _) | (_, 0) => expires,
+            (Some(lifetime), _) => expires.before(lifetime / 10),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Connections that come back: from users, and from the jobs of the maintenance task.
 
-use super::{Core, Entry, Grant, Hold, Job, Refusal, Waiting, Why, average};
+use super::{Core, Entry, Grant, Hold, Job, Refusal, Why, average};
+use crate::clock::Tick;
 use crate::error::Cause;
 use crate::event::PoolEvent;
 use crate::manager::Condition;
-use perf_core::time::{Duration, Instant};
 
 /// How a job on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Lost {
 /// How an attempt to connect began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begun {
-    pub(crate) at: Instant,
+    pub(crate) at: Tick,
     pub(crate) generation: u32,
     pub(crate) epoch: u64,
     pub(crate) successor: bool,
@@ -49,18 +49,33 @@ pub(crate) enum Attempt<C> {
 }
 
 impl<C> Core<C> {
-    /// A lease comes back. Returns how long it was held, if that was measured.
-    pub(crate) fn give_back(
-        &mut self,
-        mut entry: Box<Entry<C>>,
-        condition: Condition,
-        now: Instant,
-    ) -> Option<Duration> {
-        let measured = self.end_hold(&entry).filter(|hold| hold.sampled);
-        let held = measured.map(|hold| now.saturating_duration_since(hold.since));
-        if let Some(held) = held {
-            self.hold_time = average(self.hold_time, held, 3);
+    /// A lease comes back.
+    #[inline]
+    pub(crate) fn give_back(&mut self, mut entry: Box<Entry<C>>, condition: Condition, now: Tick) {
+        let good = condition == Condition::Clean && self.open && now < entry.ages_at;
+        if !good || entry.generation != self.generation {
+            return self.give_back_with_care(entry, condition, now);
         }
+        self.end_hold(&entry);
+        entry.idle_since = now;
+        if self.is_over() {
+            self.retire(entry, Why::Surplus);
+        } else if self.queue.is_empty() {
+            self.rest(entry);
+        } else if self.is_suspect(&entry) {
+            self.start_check(entry);
+        } else {
+            self.hand(entry, now);
+        }
+        if !self.queue.is_empty() && !self.is_at_its_limit() {
+            self.pump(now);
+        }
+    }
+
+    /// The same where there is something about the connection.
+    #[cold]
+    fn give_back_with_care(&mut self, mut entry: Box<Entry<C>>, condition: Condition, now: Tick) {
+        self.end_hold(&entry);
         entry.idle_since = now;
         self.notice_age(&mut entry, now);
         match condition {
@@ -80,11 +95,10 @@ impl<C> Core<C> {
         if !self.queue.is_empty() {
             self.pump(now);
         }
-        held
     }
 
     /// A lease is taken out of the pool for good.
-    pub(crate) fn detach(&mut self, entry: &Entry<C>, now: Instant) {
+    pub(crate) fn detach(&mut self, entry: &Entry<C>, now: Tick) {
         self.end_hold(entry);
         self.release_slot(entry);
         self.totals.detached += 1;
@@ -92,7 +106,7 @@ impl<C> Core<C> {
         self.pump(now);
     }
 
-    pub(crate) fn check_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Instant) {
+    pub(crate) fn check_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Tick) {
         self.counts.checking -= 1;
         self.totals.checked += 1;
         match verdict {
@@ -110,7 +124,7 @@ impl<C> Core<C> {
         self.pump(now);
     }
 
-    pub(crate) fn reset_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Instant) {
+    pub(crate) fn reset_done(&mut self, mut entry: Box<Entry<C>>, verdict: Verdict, now: Tick) {
         self.counts.resetting -= 1;
         self.totals.reset += 1;
         match verdict {
@@ -124,7 +138,7 @@ impl<C> Core<C> {
     }
 
     /// A check or reset did not come to an end: its connection is gone.
-    pub(crate) fn job_lost(&mut self, was_check: bool, lost: Lost, panicked: bool, now: Instant) {
+    pub(crate) fn job_lost(&mut self, was_check: bool, lost: Lost, panicked: bool, now: Tick) {
         if was_check {
             self.counts.checking -= 1;
             self.totals.count_closed(Why::CheckFailed);
@@ -138,13 +152,13 @@ impl<C> Core<C> {
         self.pump(now);
     }
 
-    pub(crate) fn close_done(&mut self, now: Instant) {
+    pub(crate) fn close_done(&mut self, now: Tick) {
         self.counts.closing -= 1;
         self.pump(now);
         self.effects.changed = true;
     }
 
-    pub(crate) fn connect_done(&mut self, attempt: Attempt<C>, begun: Begun, now: Instant) {
+    pub(crate) fn connect_done(&mut self, attempt: Attempt<C>, begun: Begun, now: Tick) {
         self.counts.connecting -= 1;
         if begun.successor {
             self.successor_done();
@@ -167,24 +181,27 @@ impl<C> Core<C> {
         self.pump(now);
     }
 
-    fn connected(&mut self, connection: C, begun: Begun, now: Instant) {
+    fn connected(&mut self, connection: C, begun: Begun, now: Tick) {
         self.totals.connected += 1;
         self.attempts.failed = 0;
         self.attempts.retry_at = None;
         self.attempts.last_error = None;
         self.attempts.permanent = false;
-        self.attempts.took = average(self.attempts.took, now.saturating_duration_since(begun.at), 2);
+        self.attempts.took = average(self.attempts.took, now.since(begun.at), 2);
         let lifetime = self.config.max_lifetime.map(|most| most.mul_f64(0.9 + 0.1 * self.rng.unit()));
+        let expires = lifetime.map_or(Tick::NEVER, |lifetime| now.after(lifetime));
         let entry = Box::new(Entry {
             connection,
             slot: self.claim_slot(),
             generation: begun.generation,
-            born: now,
-            expires: lifetime.and_then(|lifetime| now.checked_add(lifetime)),
-            proven: now,
             epoch: begun.epoch,
-            doubted: false,
             idle_since: now,
+            trusted_until: now,
+            ages_at: self.ages_at(expires),
+            expires,
+            born: now,
+            proven: now,
+            doubted: false,
             ageing: false,
         });
         if begun.successor {
@@ -193,7 +210,7 @@ impl<C> Core<C> {
         self.settle(entry, now);
     }
 
-    fn connect_failed(&mut self, cause: Cause, permanent: bool, now: Instant) {
+    fn connect_failed(&mut self, cause: Cause, permanent: bool, now: Tick) {
         self.totals.connect_failed += 1;
         self.back_off(now);
         self.attempts.last_error = Some(cause.clone());
@@ -208,12 +225,12 @@ impl<C> Core<C> {
         }
     }
 
-    fn back_off(&mut self, now: Instant) {
+    fn back_off(&mut self, now: Tick) {
         let attempts = &mut self.attempts;
         attempts.failed = attempts.failed.saturating_add(1);
         let delay = self.config.backoff().delay(attempts.failed, attempts.last_delay, &mut self.rng);
         attempts.last_delay = delay;
-        attempts.retry_at = Some(now + delay);
+        attempts.retry_at = Some(now.after(delay));
     }
 
     /// Whether some connection lives that may still serve a waiter.
@@ -222,7 +239,7 @@ impl<C> Core<C> {
     }
 
     /// Gives a good connection, not counted at this moment, to the oldest waiter or to the idle ones.
-    pub(super) fn settle(&mut self, entry: Box<Entry<C>>, now: Instant) {
+    pub(super) fn settle(&mut self, entry: Box<Entry<C>>, now: Tick) {
         if let Some(why) = self.unwanted(&entry, now) {
             self.retire(entry, why);
         } else if self.queue.is_empty() || self.paused {
@@ -234,6 +251,7 @@ impl<C> Core<C> {
         }
     }
 
+    #[inline]
     fn rest(&mut self, entry: Box<Entry<C>>) {
         let surplus = self.config.overflow_linger.is_zero()
             && self.config.keep.is_some_and(|keep| self.idle.len() >= keep.max(self.config.min_idle));
@@ -252,13 +270,15 @@ impl<C> Core<C> {
     }
 
     /// Hands a connection directly to the oldest waiter; from this moment it is the waiter's lease.
-    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Instant) {
-        let Some(waiting) = self.queue.oldest() else { return self.put_idle(entry) };
+    #[inline]
+    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) {
+        let Some(caller) = self.queue.oldest().map(|waiting| waiting.caller) else {
+            return self.put_idle(entry);
+        };
         let slot = entry.slot as usize;
         match self.queue.hand(entry) {
             Ok(waker) => {
-                let Waiting { site, task, .. } = waiting;
-                self.holds[slot] = Some(Hold { since: now, site, task, reported: false, sampled: false });
+                self.holds[slot] = Some(Hold::new(now, caller));
                 self.counts.leased += 1;
                 self.totals.acquired += 1;
                 self.effects.wake(waker);
@@ -269,9 +289,10 @@ impl<C> Core<C> {
     }
 
     /// The lease on this connection ends.
-    pub(super) fn end_hold(&mut self, entry: &Entry<C>) -> Option<Hold> {
+    #[inline]
+    pub(super) fn end_hold(&mut self, entry: &Entry<C>) {
         self.counts.leased -= 1;
         self.effects.changed |= self.closed;
-        self.holds[entry.slot as usize].take()
+        self.holds[entry.slot as usize] = None;
     }
 }

@@ -1,12 +1,13 @@
 //! Whether one more connection is worth making, and who is served by what there is.
 
-use super::{Core, Job, Refusal, Waiting};
+use super::{Caller, Core, Job, Refusal, Waiting};
+use crate::clock::{Tick, nanos};
 use crate::event::PoolEvent;
-use perf_core::time::{Duration, Instant};
+use perf_core::time::Duration;
 
 impl<C> Core<C> {
     /// Brings waiters and connections together, and starts what is missing. Called after every change.
-    pub(crate) fn pump(&mut self, now: Instant) {
+    pub(crate) fn pump(&mut self, now: Tick) {
         if self.closed || self.paused {
             return;
         }
@@ -20,7 +21,7 @@ impl<C> Core<C> {
         }
     }
 
-    fn serve_from_idle(&mut self, now: Instant) {
+    fn serve_from_idle(&mut self, now: Tick) {
         // A check under way will serve one waiter, so it is worth starting another only for the next.
         while self.queue.len() > self.counts.checking {
             let Some(entry) = self.pop_idle() else { return };
@@ -34,7 +35,7 @@ impl<C> Core<C> {
         }
     }
 
-    fn wants_connection(&self, now: Instant) -> bool {
+    fn wants_connection(&self, now: Tick) -> bool {
         let outage = self.attempts.failed > 0;
         // After a failure one attempt at a time asks whether the server is back.
         let crowd = if outage { 1 } else { self.config.max_connecting };
@@ -44,11 +45,11 @@ impl<C> Core<C> {
         {
             return false;
         }
-        self.size() - self.counts.closing < self.config.min_idle || self.waiters_need_one(now)
+        self.staying() < self.config.min_idle || self.waiters_need_one(now)
     }
 
     /// Predictive elision: a connection is made only if the queue is going to outlast the making.
-    fn waiters_need_one(&self, now: Instant) -> bool {
+    fn waiters_need_one(&self, now: Tick) -> bool {
         let unserved = self.unserved();
         if unserved == 0 {
             return false;
@@ -67,7 +68,7 @@ impl<C> Core<C> {
     }
 
     /// When [`Core::waiters_need_one`] will become true if nothing else happens.
-    pub(super) fn reconsider_at(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn reconsider_at(&self, now: Tick) -> Option<Tick> {
         let unserved = self.unserved();
         if unserved == 0 || self.counts.leased == 0 || self.size() >= self.config.max {
             return None;
@@ -78,37 +79,38 @@ impl<C> Core<C> {
             return None;
         }
         let missing = critical.saturating_sub(self.mean_age(now));
-        now.checked_add(missing + Duration::from_micros(1))
+        Some(now.after(missing + Duration::from_micros(1)))
     }
 
     /// How long leases are held: what history says, or what the present ones have shown already.
-    fn expected_hold(&self, now: Instant) -> Duration {
+    fn expected_hold(&self, now: Tick) -> Duration {
         self.mean_hold().unwrap_or_default().max(self.mean_age(now))
     }
 
-    fn mean_age(&self, now: Instant) -> Duration {
-        let total: Duration =
-            self.holds.iter().flatten().map(|hold| now.saturating_duration_since(hold.since)).sum();
-        total / u32::try_from(self.counts.leased.max(1)).unwrap_or(u32::MAX)
+    fn mean_age(&self, now: Tick) -> Duration {
+        let ages = self.holds.iter().flatten().map(|hold| now.nanos_since(hold.since));
+        Duration::from_nanos(ages.fold(0, u64::saturating_add) / self.counts.leased.max(1) as u64)
     }
 
     /// How long it takes until `position` leases have come back.
     fn wait_for(&self, position: usize, hold: Duration) -> Duration {
-        hold.mul_f64(position as f64 / self.counts.leased.max(1) as f64)
+        let holds = nanos(hold).saturating_mul(position as u64);
+        Duration::from_nanos(holds / self.counts.leased.max(1) as u64)
     }
 
     /// The predicted wait, if it is longer than the caller's time and no further connection can shorten it.
-    pub(super) fn hopeless(&self, waiting: &Waiting) -> Option<Duration> {
-        if !self.config.refuse_hopeless || self.paused || self.size() < self.config.max {
+    pub(super) fn hopeless(&self, waiting: &Waiting, now: Tick) -> Option<Duration> {
+        let leased = self.counts.leased as u64;
+        if !self.config.refuse_hopeless || leased == 0 || self.paused || waiting.deadline == Tick::NEVER {
             return None;
         }
-        let left = waiting.deadline.remaining(waiting.since)?;
-        let predicted = self.wait_for(self.queue.len(), self.mean_hold()?);
-        (self.counts.leased > 0 && predicted > left).then_some(predicted)
+        let holds = self.hold_time?.saturating_mul(self.queue.len() as u64);
+        let left = waiting.deadline.nanos_since(waiting.since.max(now)).saturating_mul(leased);
+        (holds > left && self.size() >= self.config.max).then(|| Duration::from_nanos(holds / leased))
     }
 
     /// While the server is down and nothing lives, failing fast spares the caller the wait.
-    pub(super) fn refusal_in_outage(&self, now: Instant) -> Option<Refusal> {
+    pub(super) fn refusal_in_outage(&self, now: Tick) -> Option<Refusal> {
         let waiting_out = self.attempts.retry_at.is_some_and(|at| at > now);
         if !self.config.fail_fast || !waiting_out || self.has_live() {
             return None;
@@ -116,15 +118,19 @@ impl<C> Core<C> {
         self.attempts.last_error.clone().map(Refusal::Failed)
     }
 
-    /// Reports a task that waits on a full pool while it holds one of its connections: the way to a deadlock.
-    pub(super) fn report_nested(&mut self, waiting: &Waiting) {
-        if self.counts.leased < self.config.max {
+    /// Reports a task that waits on a full pool while it holds one of its connections: the way to a deadlock. Where more
+    /// than ten thousand callers a second have to wait, not each of them is examined: a pool that stands still is not
+    /// among those.
+    pub(super) fn report_nested(&mut self, caller: Caller, now: Tick) {
+        let Some(task) = caller.task.filter(|_| self.is_at_its_limit()) else { return };
+        if !self.allowance.spend(now, |allowance| &mut allowance.examinations) {
             return;
         }
-        let Some(task) = waiting.task else { return };
-        let Some(held) = self.holds.iter().flatten().find(|hold| hold.task == Some(task)) else { return };
+        let Some(held) = self.holds.iter().flatten().find(|hold| hold.caller.task == Some(task)) else {
+            return;
+        };
         self.totals.nested += 1;
-        let event = PoolEvent::NestedAcquire { outer: held.site, inner: waiting.site };
+        let event = PoolEvent::NestedAcquire { outer: held.caller.site, inner: caller.site };
         self.effects.events.push(event);
     }
 }

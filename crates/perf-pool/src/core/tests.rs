@@ -1,11 +1,12 @@
 //! The core against an oracle: random histories, each step checked against a few lines that know only the totals.
 
-use super::{Attempt, Begun, Core, Entry, Grant, Hold, Job, Take, Verdict, Waiting};
+use super::{Attempt, Begun, Caller, Core, Entry, Grant, Job, Take, Verdict, Waiting};
 use crate::PoolConfig;
+use crate::clock::{Offset, Tick};
 use crate::error::Cause;
 use crate::manager::Condition;
-use perf_core::time::{self, Duration, Instant};
-use perf_core::{Deadline, Rng, Ticket};
+use perf_core::time::Duration;
+use perf_core::{Rng, Ticket};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -56,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// What is outside the core: leases with users, jobs under way, callers in the queue.
 struct World {
     core: Core<u32>,
-    now: Instant,
+    now: Tick,
     #[expect(clippy::vec_box, reason = "the core hands out boxes, and takes them back as they are")]
     leases: Vec<Box<Entry<u32>>>,
     jobs: VecDeque<(Job<u32>, Option<Begun>)>,
@@ -69,8 +70,8 @@ struct World {
 
 impl World {
     fn new(config: PoolConfig) -> Self {
-        let now = time::now();
-        let mut core = Core::new(config, Rng::seeded(1), now);
+        let now = Tick::at(1_000_000_000);
+        let mut core = Core::new(config, Rng::seeded(1), now, Offset::default());
         core.running = true;
         Self {
             core,
@@ -103,15 +104,16 @@ impl World {
     fn apply(&mut self, step: &Step) {
         let site = Location::caller();
         match step {
-            Step::Acquire => match self.core.take(Hold::new(self.now, site)) {
-                Take::Lease(entry) => {
+            Step::Acquire => match self.core.take(self.now, Caller { site, task: None }) {
+                Take::Lease { entry, .. } => {
                     assert_eq!(self.core.waiting(), 0, "a newcomer overtook a waiter");
                     self.leases.push(entry);
                 }
                 Take::Wait | Take::Closed => {
-                    let deadline = Deadline::after(self.now, Duration::from_secs(2));
-                    let waiting = Waiting { since: self.now, deadline, site, task: None };
-                    if let Ok(ticket) = self.core.join(Waker::noop().clone(), waiting) {
+                    let deadline = self.now.after(Duration::from_secs(2));
+                    let caller = Caller { site, task: None };
+                    let waiting = Waiting { since: self.now, deadline, caller };
+                    if let Ok(ticket) = self.core.join(Waker::noop().clone(), waiting, self.now) {
                         self.queue.push(ticket);
                     }
                 }
@@ -143,7 +145,7 @@ impl World {
                 }
             }
             Step::Wait(millis) => {
-                self.now += Duration::from_millis(*millis);
+                self.now = self.now.after(Duration::from_millis(*millis));
                 self.core.tick(self.now);
             }
             Step::Resize(max) => self.core.resize(*max, self.now),
@@ -161,7 +163,6 @@ impl World {
         match self.core.poll(ticket, &mut Context::from_waker(Waker::noop())) {
             Poll::Pending => {}
             Poll::Ready(Grant::Lease(entry)) => {
-                self.core.begin_hold(&entry, self.now);
                 self.leases.push(entry);
                 self.served.push(self.queue.remove(place));
             }

@@ -1,10 +1,11 @@
 use super::lease::Lease;
 use super::shared::Shared;
-use crate::core::{Core, Grant, Hold, Refusal, Take, Waiting};
+use crate::clock::{Clock, Tick};
+use crate::core::{Caller, Core, Grant, Refusal, Take, Waiting};
 use crate::error::Error;
 use crate::manager::Manager;
 use crate::sync::MutexGuard;
-use perf_core::time::{self, Instant, Sleep};
+use perf_core::time::{self, Duration, Sleep};
 use perf_core::{Deadline, Ticket};
 use std::fmt;
 use std::future::Future;
@@ -19,7 +20,6 @@ pub(super) enum Patience {
     /// As long as the pool's configuration says.
     Configured,
     Until(Deadline),
-    None,
 }
 
 /// The future of [`Pool::acquire`](crate::Pool::acquire).
@@ -43,11 +43,25 @@ pub struct Acquire<'a, M: Manager> {
 #[derive(Clone, Copy, Debug)]
 enum State {
     New,
-    Waiting { ticket: Ticket, since: Instant, deadline: Deadline },
+    Waiting(Place),
     Done,
 }
 
+/// A place in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    ticket: Ticket,
+    since: Tick,
+    deadline: Tick,
+    /// Whether the wait is measured.
+    measured: bool,
+}
+
+/// Deadlines at least this far away are counted from a glance at the clock, which may be a little behind.
+const FAR: Duration = Duration::from_secs(1);
+
 impl<'a, M: Manager> Acquire<'a, M> {
+    #[inline]
     pub(super) const fn new(
         shared: &'a Arc<Shared<M>>,
         site: &'static Location<'static>,
@@ -58,12 +72,13 @@ impl<'a, M: Manager> Acquire<'a, M> {
 
     /// Takes an idle connection at once, or says why there is none.
     pub(super) fn now_or_never(self) -> Result<Lease<M>, Error> {
-        let now = time::now();
+        let glance = self.shared.clock.glance();
         let mut core = self.shared.lock();
-        let refusal = match core.take(Hold::new(now, self.site)) {
-            Take::Lease(entry) => {
+        let now = core.see(glance);
+        let refusal = match core.take(now, Caller::here(self.site)) {
+            Take::Lease { entry, measured } => {
                 self.shared.release(core);
-                return Ok(Lease::new(Arc::clone(self.shared), entry));
+                return Ok(Lease::new(self.shared, entry, measured));
             }
             Take::Closed => Refusal::Closed,
             Take::Wait => Refusal::TimedOut,
@@ -75,21 +90,24 @@ impl<'a, M: Manager> Acquire<'a, M> {
 
     #[inline]
     fn start(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
-        let now = time::now();
-        let hold = Hold::new(now, self.site);
+        let caller = Caller::here(self.site);
+        let glance = self.shared.clock.glance();
         let mut core = self.shared.lock();
-        if let Take::Lease(entry) = core.take(hold) {
+        let now = core.see(glance);
+        if let Take::Lease { entry, measured } = core.take(now, caller) {
             self.shared.release(core);
             self.state = State::Done;
-            return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry)));
+            return Poll::Ready(Ok(Lease::new(self.shared, entry, measured)));
         }
+        let clock = self.shared.clock;
+        let far = matches!(self.patience, Patience::Configured) && self.shared.acquire_timeout >= FAR;
+        let measured = core.measures_wait(now);
+        let now = if far && !measured { now } else { clock.now().max(now) };
         let deadline = match self.patience {
-            Patience::Configured => Deadline::after(now, self.shared.acquire_timeout),
-            Patience::Until(deadline) => deadline,
-            Patience::None => Deadline::at(now),
+            Patience::Configured => now.after(self.shared.acquire_timeout),
+            Patience::Until(deadline) => clock.deadline(deadline),
         };
-        let waiting = Waiting { since: now, deadline, site: self.site, task: hold.task };
-        self.queue(core, context, waiting)
+        self.queue(core, context, Waiting { since: now, deadline, caller }, measured)
     }
 
     /// Takes a place in the queue. Whoever has no time left is told at once why there is nothing.
@@ -98,6 +116,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
         mut core: MutexGuard<'a, Core<M::Connection>>,
         context: &mut Context<'_>,
         waiting: Waiting,
+        measured: bool,
     ) -> Poll<Result<Lease<M>, Error>> {
         self.state = State::Done;
         if !core.running {
@@ -111,82 +130,97 @@ impl<'a, M: Manager> Acquire<'a, M> {
             core.foreign = tokio::runtime::Handle::try_current().ok().map(|own| own.id()) != core.runtime;
         }
         let foreign = core.foreign;
-        let joined = if deadline.has_passed(since) && !core.closed {
+        let joined = if deadline <= since && !core.closed {
             core.totals.timed_out += 1;
             Err(Refusal::TimedOut)
         } else {
-            core.join(context.waker().clone(), waiting)
+            core.join(context.waker().clone(), waiting, since)
         };
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
-        self.state = State::Waiting { ticket: joined?, since, deadline };
-        let Some(at) = deadline.instant().filter(|_| foreign) else { return Poll::Pending };
+        self.state = State::Waiting(Place { ticket: joined?, since, deadline, measured });
+        if foreign {
+            self.set_timer(context, deadline);
+        }
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self, context: &mut Context<'_>, deadline: Tick) {
+        let Some(at) = self.shared.clock.instant(deadline) else { return };
         let mut timer = Box::pin(time::sleep_until(at));
         // Polled once so that it wakes this task; a deadline that passes meanwhile is seen at the next poll.
         if timer.as_mut().poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
         self.timer = Some(timer);
-        Poll::Pending
     }
 
     /// Gives up when this caller's own timer says so.
-    fn mind_deadline(
-        &mut self,
-        context: &mut Context<'_>,
-        (ticket, since): (Ticket, Instant),
-    ) -> Poll<Result<Lease<M>, Error>> {
+    fn mind_deadline(&mut self, context: &mut Context<'_>, place: Place) -> Poll<Result<Lease<M>, Error>> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         if timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         self.state = State::Done;
-        let now = time::now();
+        let now = self.shared.clock.now();
         let mut core = self.shared.lock();
-        core.leave(ticket, now);
+        core.leave(place.ticket, now);
         core.totals.timed_out += 1;
-        let error = self.shared.explain(&core, Refusal::TimedOut, since, now);
+        let error = self.shared.explain(&core, Refusal::TimedOut, place.since, now);
         self.shared.release(core);
         Poll::Ready(Err(error))
     }
 
-    fn resume(
-        &mut self,
-        context: &mut Context<'_>,
-        (ticket, since, deadline): (Ticket, Instant, Deadline),
-    ) -> Poll<Result<Lease<M>, Error>> {
+    #[inline]
+    fn resume(&mut self, context: &mut Context<'_>, place: Place) -> Poll<Result<Lease<M>, Error>> {
+        let clock = self.shared.clock;
+        let glance = clock.glance();
         let mut core = self.shared.lock();
-        let Poll::Ready(grant) = core.poll(ticket, context) else {
+        let Poll::Ready(grant) = core.poll(place.ticket, context) else {
             drop(core);
-            return self.mind_deadline(context, (ticket, since));
+            return self.mind_deadline(context, place);
         };
         self.state = State::Done;
-        let now = time::now();
-        let refusal = match grant {
-            Grant::Lease(entry) if !deadline.has_passed(now) => {
-                let measured = core.begin_hold(&entry, now);
+        let mut now = core.see(glance);
+        // Near the end, or where the wait is measured, the exact time matters.
+        if place.measured || now.after(Clock::COARSE) >= place.deadline {
+            now = clock.now();
+        }
+        match grant {
+            Grant::Lease(entry) if now < place.deadline => {
+                let measured = core.measures_hold(now);
                 self.shared.release(core);
-                if measured {
-                    self.shared.waits.record_duration(now.saturating_duration_since(since));
+                if place.measured {
+                    self.shared.waits.record_duration(now.since(place.since));
                 }
-                return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry)));
+                Poll::Ready(Ok(Lease::new(self.shared, entry, measured)))
             }
             Grant::Lease(late) => {
                 core.give_on(late, now);
-                Refusal::TimedOut
+                self.refused(core, Refusal::TimedOut, place)
             }
             Grant::Refused(Refusal::Orphaned) => {
-                let waiting = Waiting { since, deadline, site: self.site, task: tokio::task::try_id() };
-                return self.queue(core, context, waiting);
+                let caller = Caller::here(self.site);
+                let waiting = Waiting { since: place.since, deadline: place.deadline, caller };
+                self.queue(core, context, waiting, place.measured)
             }
-            Grant::Refused(refusal) => refusal,
-        };
+            Grant::Refused(refusal) => self.refused(core, refusal, place),
+        }
+    }
+
+    #[cold]
+    fn refused(
+        &self,
+        mut core: MutexGuard<'a, Core<M::Connection>>,
+        refusal: Refusal,
+        place: Place,
+    ) -> Poll<Result<Lease<M>, Error>> {
+        let now = self.shared.clock.now();
         core.totals.timed_out += u64::from(matches!(refusal, Refusal::TimedOut));
-        let measured = core.sample_wait(now);
-        let error = self.shared.explain(&core, refusal, since, now);
+        let error = self.shared.explain(&core, refusal, place.since, now);
         self.shared.release(core);
-        if measured {
-            self.shared.waits.record_duration(now.saturating_duration_since(since));
+        if place.measured {
+            self.shared.waits.record_duration(now.since(place.since));
         }
         Poll::Ready(Err(error))
     }
@@ -195,22 +229,24 @@ impl<'a, M: Manager> Acquire<'a, M> {
 impl<M: Manager> Future for Acquire<'_, M> {
     type Output = Result<Lease<M>, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.state {
             State::New => self.start(context),
-            State::Waiting { ticket, since, deadline } => self.resume(context, (ticket, since, deadline)),
+            State::Waiting(place) => self.resume(context, place),
             State::Done => Poll::Pending,
         }
     }
 }
 
 impl<M: Manager> Drop for Acquire<'_, M> {
+    #[inline]
     fn drop(&mut self) {
-        if let State::Waiting { ticket, .. } = self.state {
-            let now = time::now();
+        if let State::Waiting(place) = self.state {
+            let now = self.shared.clock.now();
             self.shared.with(|core| {
                 core.totals.cancelled += 1;
-                core.leave(ticket, now);
+                core.leave(place.ticket, now);
             });
         }
     }

@@ -1,10 +1,11 @@
 use super::Pool;
 use super::config::{Order, PoolConfig};
 use super::shared::{Listener, Setup, Shared};
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::event::PoolEvent;
 use crate::manager::Manager;
-use perf_core::time::{self, Duration};
+use perf_core::time::Duration;
 use perf_core::{InvalidConfig, Name, Rng};
 use std::fmt;
 use std::pin::Pin;
@@ -145,8 +146,9 @@ impl<M: Manager> Builder<M> {
     pub fn build(self) -> Result<Pool<M>, InvalidConfig> {
         self.config.validate()?;
         let rng = self.seed.map_or_else(Rng::from_entropy, Rng::seeded);
-        let core = Core::new(self.config, rng, time::now());
-        let shared = Arc::new(Shared::new(core, self.manager, self.name, self.setup, self.listener));
+        let clock = Clock::new();
+        let core = Core::new(self.config, rng, clock.now(), clock.offset());
+        let shared = Arc::new(Shared::new(core, clock, self.manager, self.name, self.setup, self.listener));
         // Without a runtime the task starts later.
         let _ = shared.ensure_running();
         Ok(Pool { shared })

@@ -1,4 +1,5 @@
 use super::shared::Shared;
+use crate::clock::Tick;
 use crate::error::{Error, Holder};
 use crate::manager::Manager;
 use perf_core::time;
@@ -50,7 +51,7 @@ pub(super) fn close<M: Manager>(
             }
         };
         let in_time = time::timeout(limit, drained).await.is_ok();
-        let now = time::now();
+        let now = draining.0.clock.now();
         let unreturned = if in_time { Vec::new() } else { draining.0.lock().holders(now) };
         CloseReport { unreturned }
     }
@@ -59,7 +60,7 @@ pub(super) fn close<M: Manager>(
 impl<M: Manager> Shared<M> {
     pub(super) async fn warm_up(self: &Arc<Self>) -> Result<(), Error> {
         self.ensure_running()?;
-        let began = time::now();
+        let began = self.clock.now();
         let limit = self.lock().config.warmup_timeout;
         self.signal.notify_one();
         let warm = async {
@@ -77,7 +78,7 @@ impl<M: Manager> Shared<M> {
             Err(_) => {
                 let core = self.lock();
                 let source = core.attempts.last_error.clone();
-                let waited = time::now().saturating_duration_since(began);
+                let waited = self.clock.now().since(began);
                 Err(Error::Connecting {
                     pool: self.name.clone(),
                     waited,
@@ -88,9 +89,9 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    fn is_warm(&self, began: time::Instant) -> Option<Result<(), Error>> {
+    fn is_warm(&self, began: Tick) -> Option<Result<(), Error>> {
         let core = self.lock();
-        let now = time::now();
+        let now = self.clock.now();
         if core.closed {
             return Some(Err(self.explain(&core, crate::core::Refusal::Closed, began, now)));
         }

@@ -1,7 +1,8 @@
 use super::shared::Shared;
+use crate::clock::Tick;
 use crate::core::Entry;
 use crate::manager::Manager;
-use perf_core::time::{self, Duration};
+use perf_core::time::Duration;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,13 +16,16 @@ pub struct Lease<M: Manager> {
     shared: Arc<Shared<M>>,
     /// There until the lease is dropped or detached.
     entry: Option<Box<Entry<M::Connection>>>,
+    /// When it began, if the time it is held is measured.
+    measured: Option<Tick>,
     tainted: bool,
 }
 
 impl<M: Manager> Lease<M> {
     #[inline]
-    pub(super) const fn new(shared: Arc<Shared<M>>, entry: Box<Entry<M::Connection>>) -> Self {
-        Self { shared, entry: Some(entry), tainted: false }
+    pub(super) fn new(shared: &Arc<Shared<M>>, entry: Box<Entry<M::Connection>>, measured: bool) -> Self {
+        let measured = measured.then(|| shared.clock.now());
+        Self { shared: Arc::clone(shared), entry: Some(entry), measured, tainted: false }
     }
 
     /// Marks the connection as one to be put in order before anyone else uses it.
@@ -44,7 +48,7 @@ impl<M: Manager> Lease<M> {
     #[must_use = "a detached connection belongs to the caller"]
     pub fn detach(mut self) -> M::Connection {
         let Some(entry) = self.entry.take() else { unreachable!("{MISSING}") };
-        let now = time::now();
+        let now = self.shared.clock.now();
         self.shared.with(|core| core.detach(&entry, now));
         entry.connection
     }
@@ -52,7 +56,7 @@ impl<M: Manager> Lease<M> {
     /// How long the connection has existed.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.entry().born.elapsed()
+        self.shared.clock.now().since(self.entry().born)
     }
 
     fn entry(&self) -> &Entry<M::Connection> {
@@ -85,7 +89,7 @@ impl<M: Manager> Drop for Lease<M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.shared.give_back(entry, self.tainted);
+            self.shared.give_back(entry, self.tainted, self.measured);
         }
     }
 }

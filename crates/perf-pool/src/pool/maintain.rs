@@ -5,7 +5,7 @@ use crate::core::{Attempt, Begun, Entry, Job, Lost, Verdict};
 use crate::error::Cause;
 use crate::manager::Manager;
 use perf_core::duration;
-use perf_core::time::{self, Duration};
+use perf_core::time::{self, Duration, Instant};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -38,8 +38,10 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
     let mut others = JoinSet::new();
     let mut jobs = VecDeque::new();
     loop {
+        let (now, offset) = (shared.clock.now(), shared.clock.offset());
         let (next, finished, idle_out) = shared.with(|core| {
-            let next = core.tick(time::now());
+            core.adjust(offset);
+            let next = core.tick(now);
             std::mem::swap(&mut core.jobs, &mut jobs);
             (next, core.finished(), core.closed || core.paused)
         });
@@ -61,10 +63,18 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
         }
         tokio::select! {
             () = shared.signal.notified() => {}
-            () = time::sleep_until(next) => {}
+            () = sleep_until(shared.clock.instant(next)) => {}
             Some(_) = connects.join_next(), if !connects.is_empty() => {}
             Some(_) = others.join_next(), if !others.is_empty() => {}
         }
+    }
+}
+
+/// Until a moment that the clock may never show.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -87,9 +97,9 @@ impl<M: Manager> Drop for Connecting<M> {
     fn drop(&mut self) {
         let unfinished = if std::thread::panicking() { Attempt::Panicked } else { Attempt::Abandoned };
         let outcome = self.outcome.take().unwrap_or(unfinished);
-        let now = time::now();
+        let now = self.shared.clock.now();
         if matches!(outcome, Attempt::Connected(_)) {
-            self.shared.connects.record_duration(now.saturating_duration_since(self.begun.at));
+            self.shared.connects.record_duration(now.since(self.begun.at));
         }
         self.shared.with(|core| core.connect_done(outcome, self.begun, now));
     }
@@ -98,7 +108,7 @@ impl<M: Manager> Drop for Connecting<M> {
 async fn connect<M: Manager>(shared: Arc<Shared<M>>, successor: bool) {
     let (begun, limit) = {
         let core = shared.lock();
-        (core.begin(time::now(), successor), core.config.connect_timeout)
+        (core.begin(shared.clock.now(), successor), core.config.connect_timeout)
     };
     let mut attempt = Connecting { shared: Arc::clone(&shared), begun, outcome: None };
     let made = time::timeout(limit, async {
@@ -135,7 +145,7 @@ struct Attending<M: Manager> {
 
 impl<M: Manager> Drop for Attending<M> {
     fn drop(&mut self) {
-        let now = time::now();
+        let now = self.shared.clock.now();
         let panicked = std::thread::panicking();
         self.shared.with(|core| match &mut self.what {
             Attended::Check { lost, done } => match done.take() {

@@ -21,7 +21,7 @@ pub use stats::{METRICS, PoolStats};
 use crate::error::{Error, Holder};
 use crate::manager::Manager;
 use acquire::Patience;
-use perf_core::time::{self, Duration};
+use perf_core::time::Duration;
 use perf_core::{Deadline, HistogramSnapshot, InvalidConfig, Name};
 use shared::Shared;
 use std::fmt;
@@ -84,7 +84,7 @@ impl<M: Manager> Pool<M> {
     /// As [`Pool::acquire`], at once.
     #[track_caller]
     pub fn try_acquire(&self) -> Result<Lease<M>, Error> {
-        Acquire::new(&self.shared, Location::caller(), Patience::None).now_or_never()
+        Acquire::new(&self.shared, Location::caller(), Patience::Configured).now_or_never()
     }
 
     /// Acquires a connection and runs `work` on it. If `work` is cancelled or panics, the connection is put in order
@@ -144,12 +144,12 @@ impl<M: Manager> Pool<M> {
 
     /// Goes on after [`pause`](Pool::pause).
     pub fn resume(&self) {
-        self.shared.with(|core| core.resume(time::now()));
+        self.shared.with(|core| core.resume(self.shared.clock.now()));
     }
 
     /// Lets no present connection be used again: idle ones are closed now, leased ones when they come back.
     pub fn evict_all(&self) {
-        self.shared.with(|core| core.evict_all(time::now()));
+        self.shared.with(|core| core.evict_all(self.shared.clock.now()));
     }
 
     /// Trusts no idle connection until it has been checked, because the server is known to have gone away.
@@ -164,7 +164,7 @@ impl<M: Manager> Pool<M> {
     pub fn resize(&self, max: usize) -> Result<(), InvalidConfig> {
         let config = PoolConfig { max, ..PoolConfig::default() };
         config.validate()?;
-        self.shared.with(|core| core.resize(max, time::now()));
+        self.shared.with(|core| core.resize(max, self.shared.clock.now()));
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl<M: Manager> Pool<M> {
     /// Who holds connections at this moment.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        let now = time::now();
+        let now = self.shared.clock.now();
         self.shared.lock().holders(now)
     }
 

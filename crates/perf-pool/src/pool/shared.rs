@@ -1,10 +1,11 @@
 use super::maintain;
+use crate::clock::{Clock, Tick};
 use crate::core::{Core, Job, Refusal};
 use crate::error::{Error, Saturated};
 use crate::event::PoolEvent;
 use crate::manager::{Condition, Manager};
 use crate::sync::{Mutex, MutexGuard};
-use perf_core::time::{self, Duration, Instant};
+use perf_core::time::Duration;
 use perf_core::{Evidence, Histogram, Name, Reason, Rejected};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -26,9 +27,12 @@ pub(super) type Setup<M> = Box<
         + Sync,
 >;
 
-/// What the handles, the leases and the maintenance task of one pool share.
+/// What the handles, the leases and the maintenance task of one pool share. The lock comes first so that it lies beside
+/// the count of references: a lease touches both.
+#[repr(C)]
 pub(crate) struct Shared<M: Manager> {
     core: Mutex<Core<M::Connection>>,
+    pub(super) clock: Clock,
     pub(crate) manager: M,
     pub(super) name: Name,
     pub(super) setup: Option<Setup<M>>,
@@ -49,6 +53,7 @@ pub(crate) struct Shared<M: Manager> {
 impl<M: Manager> Shared<M> {
     pub(super) fn new(
         core: Core<M::Connection>,
+        clock: Clock,
         manager: M,
         name: Name,
         setup: Option<Setup<M>>,
@@ -57,6 +62,7 @@ impl<M: Manager> Shared<M> {
         Self {
             acquire_timeout: core.config.acquire_timeout,
             core: Mutex::new(core),
+            clock,
             manager,
             name,
             setup,
@@ -87,9 +93,15 @@ impl<M: Manager> Shared<M> {
 
     /// Releases the lock and does what is to be done after it.
     #[inline]
-    pub(super) fn release(&self, core: MutexGuard<'_, Core<M::Connection>>) {
-        if !core.effects.is_empty() {
+    pub(super) fn release(&self, mut core: MutexGuard<'_, Core<M::Connection>>) {
+        let waker = core.effects.take_first();
+        if core.effects.is_empty() {
+            drop(core);
+        } else {
             self.follow_up(core);
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -130,9 +142,15 @@ impl<M: Manager> Shared<M> {
         Ok(())
     }
 
-    /// A lease comes back: looks at the connection and gives it to the next.
+    /// A lease comes back: looks at the connection and gives it to the next. `measured` is when the lease began, if the
+    /// time it is held is measured.
     #[inline]
-    pub(super) fn give_back(&self, mut entry: Box<crate::core::Entry<M::Connection>>, tainted: bool) {
+    pub(super) fn give_back(
+        &self,
+        mut entry: Box<crate::core::Entry<M::Connection>>,
+        tainted: bool,
+        measured: Option<Tick>,
+    ) {
         let manager = &self.manager;
         let seen = catch_unwind(AssertUnwindSafe(|| manager.condition(&mut entry.connection)));
         let condition = match seen {
@@ -140,13 +158,16 @@ impl<M: Manager> Shared<M> {
             Ok(Condition::Clean) if tainted || std::thread::panicking() => Condition::Dirty,
             Ok(condition) => condition,
         };
+        let held = measured.map(|since| self.clock.now().since(since));
+        let glance = self.clock.glance();
         let mut core = self.lock();
-        let now = core.estimate(&entry).unwrap_or_else(time::now);
-        let held = core.give_back(entry, condition, now);
-        self.release(core);
+        let now = core.see(glance);
+        core.give_back(entry, condition, now);
         if let Some(held) = held {
+            core.learn_hold(held);
             self.holds.record_duration(held);
         }
+        self.release(core);
     }
 
     /// Puts a refusal into the words of the caller.
@@ -154,11 +175,11 @@ impl<M: Manager> Shared<M> {
         &self,
         core: &Core<M::Connection>,
         refusal: Refusal,
-        since: Instant,
-        now: Instant,
+        since: Tick,
+        now: Tick,
     ) -> Error {
         let pool = self.name.clone();
-        let waited = now.saturating_duration_since(since);
+        let waited = now.since(since);
         match refusal {
             Refusal::Closed => Rejected::new(Reason::Closed, pool).into(),
             Refusal::Full => {
@@ -179,7 +200,7 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Says which wait ran out.
-    fn explain_timeout(&self, core: &Core<M::Connection>, waited: Duration, now: Instant) -> Error {
+    fn explain_timeout(&self, core: &Core<M::Connection>, waited: Duration, now: Tick) -> Error {
         let pool = self.name.clone();
         let counts = core.counts;
         if core.paused {
