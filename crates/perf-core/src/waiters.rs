@@ -1,5 +1,6 @@
 //! The fair waiter list that pool and bulkhead share.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 /// A place in a [`WaitList`]. It is given back through [`WaitList::leave`]; the guard that holds it does so on drop.
@@ -21,7 +22,8 @@ impl Ticket {
 /// Waiters in order of arrival, to whom a `T` is handed directly: a newcomer can never take what a waiter was given.
 ///
 /// It is plain data: no lock, no clock, no task. The owner keeps it behind its mutex and wakes wakers *after* unlocking.
-/// Places are kept in a slab, so a steady number of waiters allocates nothing. Every operation is O(1).
+/// Places are kept in a slab, so a steady number of waiters allocates nothing. Every operation is O(1), averaged over
+/// those who leave from the middle of the queue.
 ///
 /// ```
 /// use perf_core::WaitList;
@@ -43,10 +45,11 @@ impl Ticket {
 #[derive(Debug)]
 pub struct WaitList<T, N = ()> {
     slots: Vec<Slot<T, N>>,
+    /// The order of arrival, in a ring rather than in links from slot to slot: a link is a write to the cache line of
+    /// another waiter. The first and the last ticket are those of waiters; between them may be some of those who left.
+    order: VecDeque<Ticket>,
     free: u32,
-    oldest: u32,
-    newest: u32,
-    waiting: usize,
+    waiting: u32,
 }
 
 #[derive(Debug)]
@@ -59,14 +62,17 @@ struct Slot<T, N> {
 enum State<T, N> {
     /// Nobody's; `next` is the next free slot.
     Vacant { next: u32 },
-    /// In the queue, between an older and a newer waiter.
-    Waiting { waker: Waker, older: u32, newer: u32, note: N },
+    /// In the queue.
+    Waiting { waker: Waker, note: N },
     /// Out of the queue, holding what it was given until it polls.
     Ready(T),
 }
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+
+/// So many tickets of those who left from the middle are not worth tidying up.
+const CLUTTER: usize = 32;
 
 impl<T> WaitList<T> {
     /// A list without waiters.
@@ -85,32 +91,28 @@ impl<T, N> WaitList<T, N> {
     /// A list without waiters that keeps a note about each.
     #[must_use]
     pub const fn noted() -> Self {
-        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, waiting: 0 }
+        Self { slots: Vec::new(), order: VecDeque::new(), free: NONE, waiting: 0 }
     }
 
     /// Joins the end of the queue, with a note.
     pub fn join_noted(&mut self, waker: Waker, note: N) -> Ticket {
-        let older = self.newest;
-        let state = State::Waiting { waker, older, newer: NONE, note };
-        let slot = if self.free == NONE {
-            self.slots.push(Slot { generation: 0, state });
-            (self.slots.len() - 1) as u32
-        } else {
-            let slot = self.free;
-            let place = &mut self.slots[slot as usize];
-            if let State::Vacant { next } = std::mem::replace(&mut place.state, state) {
-                self.free = next;
+        let state = State::Waiting { waker, note };
+        let ticket = match self.slots.get_mut(self.free as usize) {
+            Some(place) => {
+                let ticket = Ticket { slot: self.free, generation: place.generation };
+                if let State::Vacant { next } = std::mem::replace(&mut place.state, state) {
+                    self.free = next;
+                }
+                ticket
             }
-            slot
+            None => {
+                self.slots.push(Slot { generation: 0, state });
+                Ticket { slot: (self.slots.len() - 1) as u32, generation: 0 }
+            }
         };
-        if older == NONE {
-            self.oldest = slot;
-        } else {
-            self.set_newer(older, slot);
-        }
-        self.newest = slot;
+        self.order.push_back(ticket);
         self.waiting += 1;
-        Ticket { slot, generation: self.slots[slot as usize].generation }
+        ticket
     }
 
     /// Takes what the waiter was given, which gives up its place, or keeps the waker for later.
@@ -132,7 +134,10 @@ impl<T, N> WaitList<T, N> {
     /// # Errors
     /// The value itself, when nobody waits.
     pub fn hand_over(&mut self, value: T) -> Result<Waker, T> {
-        self.give(self.oldest, value)
+        let Some(ticket) = self.order.pop_front() else { return Err(value) };
+        let given = self.give(ticket, value);
+        self.tidy_front();
+        given
     }
 
     /// Gives `value` to the *newest* waiter: under overload the oldest have often been given up by their callers.
@@ -140,7 +145,10 @@ impl<T, N> WaitList<T, N> {
     /// # Errors
     /// The value itself, when nobody waits.
     pub fn hand_over_newest(&mut self, value: T) -> Result<Waker, T> {
-        self.give(self.newest, value)
+        let Some(ticket) = self.order.pop_back() else { return Err(value) };
+        let given = self.give(ticket, value);
+        self.tidy_back();
+        given
     }
 
     /// Gives `value` to one particular waiter, wherever it stands in the queue: its time is up, or its call is refused.
@@ -148,67 +156,58 @@ impl<T, N> WaitList<T, N> {
     /// # Errors
     /// The value itself, when that waiter was given something before or has left.
     pub fn hand_to(&mut self, ticket: Ticket, value: T) -> Result<Waker, T> {
-        match self.place(ticket) {
-            Some(Slot { state: State::Waiting { .. }, .. }) => self.give(ticket.slot, value),
-            _ => Err(value),
+        let given = self.give(ticket, value);
+        if given.is_ok() {
+            self.tidy();
         }
+        given
     }
 
     /// The waiter at the head of the queue.
     #[must_use]
     pub fn oldest(&self) -> Option<Ticket> {
-        let place = self.slots.get(self.oldest as usize)?;
-        Some(Ticket { slot: self.oldest, generation: place.generation })
+        self.order.front().copied()
     }
 
     /// The note about the waiter at the head of the queue.
     #[must_use]
     pub fn oldest_note(&self) -> Option<&N> {
-        match &self.slots.get(self.oldest as usize)?.state {
-            State::Waiting { note, .. } => Some(note),
-            State::Vacant { .. } | State::Ready(_) => None,
-        }
+        self.note(self.oldest()?)
     }
 
     /// The note about a waiter, while it is in the queue.
     #[must_use]
     pub fn note(&self, ticket: Ticket) -> Option<&N> {
-        match &self.slots.get(ticket.slot as usize).filter(|s| s.generation == ticket.generation)?.state {
-            State::Waiting { note, .. } => Some(note),
-            State::Vacant { .. } | State::Ready(_) => None,
-        }
+        self.waiter(ticket).map(|(_, note)| note)
     }
 
     /// The waker of the waiter at the head of the queue, who stays there: it is told to look for itself.
     #[must_use]
     pub fn oldest_waker(&self) -> Option<&Waker> {
-        match &self.slots.get(self.oldest as usize)?.state {
-            State::Waiting { waker, .. } => Some(waker),
-            State::Vacant { .. } | State::Ready(_) => None,
-        }
+        self.waiter(self.oldest()?).map(|(waker, _)| waker)
     }
 
-    /// Those who wait, with the notes about them, in no particular order. Takes a step for each place.
+    /// Those who wait, oldest first, with the notes about them.
     pub fn notes(&self) -> impl Iterator<Item = (Ticket, &N)> {
-        self.slots.iter().enumerate().filter_map(|(slot, place)| match &place.state {
-            State::Waiting { note, .. } => {
-                Some((Ticket { slot: slot as u32, generation: place.generation }, note))
-            }
-            State::Vacant { .. } | State::Ready(_) => None,
-        })
+        self.order.iter().filter_map(|ticket| Some((*ticket, self.note(*ticket)?)))
     }
 
     /// Gives up a place. Returns what the waiter had been given but not taken: it belongs to the next waiter.
     #[must_use = "what was handed over and not taken belongs to the next waiter"]
     pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
-        self.place(ticket)?;
-        self.vacate(ticket)
+        let waits = matches!(self.place(ticket)?.state, State::Waiting { .. });
+        let given = self.vacate(ticket);
+        if waits {
+            self.waiting -= 1;
+            self.tidy();
+        }
+        given
     }
 
     /// How many wait in the queue; those who were given something but have not polled yet are not counted.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.waiting
+        self.waiting as usize
     }
 
     /// Whether nobody waits.
@@ -217,14 +216,16 @@ impl<T, N> WaitList<T, N> {
         self.waiting == 0
     }
 
-    fn give(&mut self, slot: u32, value: T) -> Result<Waker, T> {
-        if slot == NONE {
+    /// Gives `value` to a waiter in the queue, whose ticket the caller takes out of the order.
+    fn give(&mut self, ticket: Ticket, value: T) -> Result<Waker, T> {
+        let Some(place) = self.slots.get_mut(ticket.slot as usize) else { return Err(value) };
+        if place.generation != ticket.generation || !matches!(place.state, State::Waiting { .. }) {
             return Err(value);
         }
-        self.unlink(slot);
-        match std::mem::replace(&mut self.slots[slot as usize].state, State::Ready(value)) {
+        self.waiting -= 1;
+        match std::mem::replace(&mut place.state, State::Ready(value)) {
             State::Waiting { waker, .. } => Ok(waker),
-            // The ends of the queue are always waiting slots; a no-op waker keeps this total without a panic.
+            // Looked at above; a no-op waker keeps this total without a panic.
             State::Vacant { .. } | State::Ready(_) => Ok(Waker::noop().clone()),
         }
     }
@@ -235,8 +236,15 @@ impl<T, N> WaitList<T, N> {
             .then_some(place)
     }
 
+    fn waiter(&self, ticket: Ticket) -> Option<(&Waker, &N)> {
+        let place = self.slots.get(ticket.slot as usize).filter(|p| p.generation == ticket.generation)?;
+        match &place.state {
+            State::Waiting { waker, note } => Some((waker, note)),
+            State::Vacant { .. } | State::Ready(_) => None,
+        }
+    }
+
     fn vacate(&mut self, ticket: Ticket) -> Option<T> {
-        self.unlink(ticket.slot);
         let place = &mut self.slots[ticket.slot as usize];
         place.generation = place.generation.wrapping_add(1);
         let left = std::mem::replace(&mut place.state, State::Vacant { next: self.free });
@@ -247,31 +255,28 @@ impl<T, N> WaitList<T, N> {
         }
     }
 
-    /// Takes a slot out of the queue, if it is in it.
-    fn unlink(&mut self, slot: u32) {
-        let State::Waiting { older, newer, .. } = self.slots[slot as usize].state else { return };
-        self.waiting -= 1;
-        if self.newest == slot {
-            self.newest = older;
-        } else {
-            self.set_older(newer, older);
-        }
-        if self.oldest == slot {
-            self.oldest = newer;
-        } else {
-            self.set_newer(older, newer);
+    /// Somebody left the queue other than by its head: tickets that nobody holds are cleared away at the ends, and in
+    /// the middle once they are more than those who wait.
+    fn tidy(&mut self) {
+        self.tidy_front();
+        self.tidy_back();
+        if self.order.len() > 2 * self.len() + CLUTTER {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|ticket| self.waiter(*ticket).is_some());
+            self.order = order;
         }
     }
 
-    fn set_newer(&mut self, slot: u32, value: u32) {
-        if let Some(State::Waiting { newer, .. }) = self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
-            *newer = value;
+    fn tidy_front(&mut self) {
+        // Without clutter, which is the rule, there is no need to look at anybody's place.
+        while self.order.len() > self.len() && self.order.front().is_some_and(|t| self.waiter(*t).is_none()) {
+            self.order.pop_front();
         }
     }
 
-    fn set_older(&mut self, slot: u32, value: u32) {
-        if let Some(State::Waiting { older, .. }) = self.slots.get_mut(slot as usize).map(|s| &mut s.state) {
-            *older = value;
+    fn tidy_back(&mut self) {
+        while self.order.len() > self.len() && self.order.back().is_some_and(|t| self.waiter(*t).is_none()) {
+            self.order.pop_back();
         }
     }
 }
@@ -343,6 +348,26 @@ mod tests {
         assert_eq!(list.leave(tickets[0]), None);
         assert_eq!(list.hand_to(tickets[0], 9).unwrap_err(), 9, "it has left");
         assert_eq!(list.oldest(), Some(tickets[2]));
+    }
+
+    #[test]
+    fn those_who_leave_from_the_middle_leave_no_clutter() {
+        let mut list = WaitList::new();
+        let first: Ticket = list.join(Waker::noop().clone());
+        for _ in 0..10_000 {
+            let middle = list.join(Waker::noop().clone());
+            let last = list.join(Waker::noop().clone());
+            assert_eq!(list.leave(middle), None);
+            list.hand_over_newest(1).unwrap();
+            assert_eq!(taken(list.poll(last, &mut context())), Some(1));
+        }
+        let several: Vec<_> = (0..1000).map(|_| list.join(Waker::noop().clone())).collect();
+        let last = list.join(Waker::noop().clone());
+        several.into_iter().for_each(|ticket| assert_eq!(list.leave(ticket), None));
+        assert!(list.order.len() <= 2 * list.len() + CLUTTER, "{} tickets", list.order.len());
+        assert_eq!((list.len(), list.oldest()), (2, Some(first)));
+        list.hand_over(7).unwrap();
+        assert_eq!(list.oldest(), Some(last));
     }
 
     #[test]

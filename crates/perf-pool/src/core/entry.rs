@@ -1,5 +1,6 @@
 use crate::clock::Tick;
 use crate::error::Holder;
+use perf_core::time::Duration;
 use std::fmt;
 use std::panic::Location;
 
@@ -13,8 +14,6 @@ pub(crate) struct Entry<C> {
     pub(crate) epoch: u64,
     /// When it was last given back.
     pub(crate) idle_since: Tick,
-    /// While idle it may be used before this moment without a look at anything else of the times.
-    pub(crate) trusted_until: Tick,
     /// From this moment on its age is looked at when it comes back.
     pub(crate) ages_at: Tick,
     pub(crate) expires: Tick,
@@ -25,6 +24,15 @@ pub(crate) struct Entry<C> {
     pub(crate) doubted: bool,
     /// Whether it is about to expire, so that another is being made to take its place.
     pub(crate) ageing: bool,
+}
+
+impl<C> Entry<C> {
+    /// Marks it as ageing when it expires within `lead`; says whether that is news.
+    pub(super) fn begins_to_age(&mut self, now: Tick, lead: Duration) -> bool {
+        let begins = !self.ageing && self.expires != Tick::NEVER && self.expires.since(now) <= lead;
+        self.ageing |= begins;
+        begins
+    }
 }
 
 impl<C> fmt::Debug for Entry<C> {

@@ -85,7 +85,8 @@ fn a_hand_off_to_a_waiter_that_leaves_reaches_the_next() {
         let returning = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || {
-                pool.with(|core| core.give_back(lease, Condition::Clean, pool.now));
+                let woken = pool.with(|core| core.give_back(lease, Condition::Clean, pool.now));
+                woken.into_iter().for_each(Waker::wake);
             })
         };
         let leaving = {
@@ -109,7 +110,8 @@ fn a_newcomer_never_overtakes_a_waiter() {
         let returning = {
             let pool = Arc::clone(&pool);
             thread::spawn(move || {
-                pool.with(|core| core.give_back(lease, Condition::Clean, pool.now));
+                let woken = pool.with(|core| core.give_back(lease, Condition::Clean, pool.now));
+                woken.into_iter().for_each(Waker::wake);
             })
         };
         let newcomer = {

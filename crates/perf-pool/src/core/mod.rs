@@ -4,6 +4,7 @@
 //! the maintenance task, events to report.
 
 mod entry;
+mod idle;
 #[cfg(all(test, perf_loom))]
 mod interleavings;
 mod queue;
@@ -24,6 +25,7 @@ use crate::PoolConfig;
 use crate::clock::{Glance, Offset, Tick, nanos};
 use crate::error::{Cause, Holder};
 use crate::event::PoolEvent;
+use idle::{Idle, Resting};
 use perf_core::time::Duration;
 use perf_core::{Rng, Ticket};
 use queue::Queue;
@@ -47,11 +49,11 @@ pub(crate) enum Job<C> {
 /// How many connections there are in each state that is not idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(crate) leased: usize,
-    pub(crate) connecting: usize,
-    pub(crate) checking: usize,
-    pub(crate) resetting: usize,
-    pub(crate) closing: usize,
+    pub(crate) leased: u32,
+    pub(crate) connecting: u32,
+    pub(crate) checking: u32,
+    pub(crate) resetting: u32,
+    pub(crate) closing: u32,
 }
 
 /// What the attempts to connect have come to.
@@ -102,12 +104,6 @@ impl Effects {
         }
     }
 
-    /// The waker of the one waiter that was served, which is all that follows from most returns.
-    #[inline]
-    pub(crate) const fn take_first(&mut self) -> Option<Waker> {
-        self.first.take()
-    }
-
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -122,8 +118,9 @@ impl Effects {
     }
 }
 
-/// In this order, and beside the lock, because a checkout touches the first few cache lines and nothing else: under
-/// contention each line has to come from the other core.
+/// In this order, and beside the lock, because a checkout writes the first two cache lines and little else: under
+/// contention each line that is written has to come from the other core. Next come what a queue needs, and then what is
+/// only read.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Core<C> {
@@ -133,28 +130,26 @@ pub(crate) struct Core<C> {
     pub(crate) closed: bool,
     /// Whether a maintenance task is there to do the jobs.
     pub(crate) running: bool,
-    /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
-    pub(crate) foreign: bool,
     /// Connections of an older generation are not used again.
     generation: u32,
-    /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
-    epoch: u64,
     /// The latest moment seen.
     recent: Tick,
-    offset: Offset,
-    /// For how long a rested connection is trusted, in nanoseconds: `check_after` and one more, or not at all.
-    trust: u64,
-    allowance: Allowance,
-    idle: VecDeque<Box<Entry<C>>>,
     pub(crate) counts: Counts,
+    idle: Idle<C>,
+    pub(crate) totals: Totals,
+    allowance: Allowance,
+    /// A moving average of how long leases are held, in nanoseconds.
+    hold_time: Option<u64>,
+    queue: Queue<C>,
+    /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
+    epoch: u64,
+    offset: Offset,
     replacements: Replacements,
     /// One place for each connection, with the lease it is out on.
     holds: Vec<Option<Hold>>,
-    queue: Queue<C>,
+    /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
+    pub(crate) foreign: bool,
     pub(crate) effects: Effects,
-    /// A moving average of how long leases are held, in nanoseconds.
-    hold_time: Option<u64>,
-    pub(crate) totals: Totals,
     pub(crate) config: PoolConfig,
     free_slots: Vec<u32>,
     pub(crate) jobs: VecDeque<Job<C>>,
@@ -204,6 +199,8 @@ impl Allowance {
 impl<C> Core<C> {
     pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick, offset: Offset) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
+        let trust =
+            if config.check_after.is_zero() { 0 } else { nanos(config.check_after).saturating_add(1) };
         Self {
             open: true,
             paused: false,
@@ -214,9 +211,8 @@ impl<C> Core<C> {
             epoch: 0,
             recent: now,
             offset,
-            trust: if config.check_after.is_zero() { 0 } else { nanos(config.check_after).saturating_add(1) },
             allowance: Allowance::new(now),
-            idle: VecDeque::with_capacity(places),
+            idle: Idle::new(places, trust),
             counts: Counts::default(),
             replacements: Replacements::default(),
             holds: Vec::with_capacity(places),
@@ -254,33 +250,24 @@ impl<C> Core<C> {
         if !self.open || !self.queue.is_empty() {
             return if self.closed { Take::Closed } else { Take::Wait };
         }
-        let Some(entry) = self.pop_idle() else { return Take::Wait };
-        if self.is_fresh(&entry, now) {
-            return self.lease(entry, now, caller);
+        let Some(resting) = self.pop_idle() else { return Take::Wait };
+        if resting.is_fresh(now) {
+            return self.lease(resting, now, caller);
         }
-        self.take_with_care(entry, now, caller)
-    }
-
-    /// Whether an idle connection may be used as it is, without a closer look.
-    #[inline]
-    fn is_fresh(&self, entry: &Entry<C>, now: Tick) -> bool {
-        now < entry.trusted_until
-            && entry.epoch == self.epoch
-            && entry.generation == self.generation
-            && !entry.ageing
+        self.take_with_care(resting, now, caller)
     }
 
     #[cold]
-    fn take_with_care(&mut self, first: Box<Entry<C>>, now: Tick, caller: Caller) -> Take<C> {
+    fn take_with_care(&mut self, first: Resting<C>, now: Tick, caller: Caller) -> Take<C> {
         let mut candidate = Some(first);
-        while let Some(entry) = candidate {
-            if let Some(why) = self.unwanted(&entry, now) {
-                self.retire(entry, why);
-            } else if self.needs_check(&entry, now) {
-                self.put_idle(entry);
+        while let Some(resting) = candidate {
+            if let Some(why) = self.unwanted(&resting.entry, now) {
+                self.retire(resting.entry, why);
+            } else if self.needs_check(&resting.entry, now) {
+                self.put_idle(resting.entry);
                 break;
             } else {
-                return self.lease(entry, now, caller);
+                return self.lease(resting, now, caller);
             }
             candidate = self.pop_idle();
         }
@@ -336,20 +323,20 @@ impl<C> Core<C> {
 
     /// All connections in whatever state. Never above the ceiling unless the pool was made smaller.
     pub(crate) fn size(&self) -> usize {
-        self.staying() + self.counts.closing
+        self.staying() + self.counts.closing as usize
     }
 
     /// All connections but those that are being closed.
     #[inline]
     fn staying(&self) -> usize {
         let Counts { leased, connecting, checking, resetting, closing: _ } = self.counts;
-        self.idle.len() + leased + connecting + checking + resetting
+        self.idle.len() + (leased + connecting + checking + resetting) as usize
     }
 
     /// Whether every connection there may be is out on lease: nothing can be set in motion for a waiter.
     #[inline]
     fn is_at_its_limit(&self) -> bool {
-        self.counts.leased >= self.config.max && self.idle.is_empty()
+        self.counts.leased as usize >= self.config.max && self.idle.is_empty()
     }
 
     pub(crate) fn idle(&self) -> usize {
@@ -437,39 +424,23 @@ impl<C> Core<C> {
     }
 
     #[inline]
-    fn lease(&mut self, entry: Box<Entry<C>>, now: Tick, caller: Caller) -> Take<C> {
-        self.holds[entry.slot as usize] = Some(Hold::new(now, caller));
+    fn lease(&mut self, resting: Resting<C>, now: Tick, caller: Caller) -> Take<C> {
+        self.holds[resting.slot as usize] = Some(Hold::new(now, caller));
         self.counts.leased += 1;
         self.totals.acquired += 1;
-        Take::Lease { entry, measured: self.measures_hold(now) }
+        Take::Lease { entry: resting.entry, measured: self.measures_hold(now) }
     }
 
     #[inline]
-    fn pop_idle(&mut self) -> Option<Box<Entry<C>>> {
-        match self.config.order {
-            crate::Order::Lifo => self.idle.pop_back(),
-            crate::Order::Fifo => self.idle.pop_front(),
-        }
+    fn pop_idle(&mut self) -> Option<Resting<C>> {
+        self.idle.pop(self.config.order)
     }
 
-    /// Puts a connection among the idle ones, which are in order of when they were last used.
-    fn put_idle(&mut self, mut entry: Box<Entry<C>>) {
-        entry.trusted_until = self.trusted_until(&entry);
-        if self.idle.back().is_none_or(|last| last.idle_since <= entry.idle_since) {
-            self.idle.push_back(entry);
-        } else {
-            let place = self.idle.partition_point(|other| other.idle_since <= entry.idle_since);
-            self.idle.insert(place, entry);
-        }
-    }
-
-    /// Until when a connection that rests now needs neither a check nor a look at its age.
+    /// Puts a connection among the idle ones.
     #[inline]
-    fn trusted_until(&self, entry: &Entry<C>) -> Tick {
-        match self.trust {
-            0 => Tick::default(),
-            nanos => entry.idle_since.max(entry.proven).plus(nanos).min(entry.expires),
-        }
+    fn put_idle(&mut self, entry: Box<Entry<C>>) {
+        let suspect = self.is_suspect(&entry);
+        self.idle.put(entry, suspect);
     }
 
     /// Why a connection must not be used again, if so. The connection itself is not counted at this moment.
@@ -505,6 +476,7 @@ impl<C> Core<C> {
     /// From now on nothing is trusted that has not been proven good since.
     pub(crate) fn suspect(&mut self) {
         self.epoch += 1;
+        self.idle.distrust();
         self.effects.signal = true;
     }
 

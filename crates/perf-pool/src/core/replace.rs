@@ -23,14 +23,14 @@ impl<C> Core<C> {
 
     /// Looks whether a connection in use is about to expire.
     pub(super) fn notice_age(&mut self, entry: &mut Entry<C>, now: Tick) {
-        if entry.ageing || self.config.replace_overlap == 0 || self.closed {
-            return;
+        if self.config.replace_overlap > 0 && !self.closed && entry.begins_to_age(now, self.replace_ahead()) {
+            self.ageing_noticed(1);
         }
-        if entry.expires != Tick::NEVER && entry.expires.since(now) <= self.replace_ahead() {
-            entry.ageing = true;
-            self.replacements.ageing += 1;
-            self.effects.signal = true;
-        }
+    }
+
+    pub(super) fn ageing_noticed(&mut self, count: usize) {
+        self.replacements.ageing += count;
+        self.effects.signal |= count > 0;
     }
 
     /// From when on the age of a connection is looked at as it comes back: in the last tenth of its life, or at its end.
@@ -42,7 +42,7 @@ impl<C> Core<C> {
     }
 
     /// Long enough before the end to notice and to connect, never more than the last tenth of a life.
-    fn replace_ahead(&self) -> Duration {
+    pub(super) fn replace_ahead(&self) -> Duration {
         let connecting = self.mean_connect().unwrap_or_default() * 4;
         let lead = connecting.max(self.config.maintenance_interval * 2);
         lead.min(self.config.max_lifetime.unwrap_or_default() / 10)
@@ -70,7 +70,7 @@ impl<C> Core<C> {
         if self.replacements.ageing <= self.replacements.owed {
             return;
         }
-        match self.idle.iter().position(|entry| entry.ageing) {
+        match self.idle.position(|entry| entry.ageing) {
             Some(place) => {
                 if let Some(entry) = self.idle.remove(place) {
                     self.retire(entry, Why::Expired);

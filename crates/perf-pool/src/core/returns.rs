@@ -5,6 +5,7 @@ use crate::clock::Tick;
 use crate::error::Cause;
 use crate::event::PoolEvent;
 use crate::manager::Condition;
+use std::task::Waker;
 
 /// How a job on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +50,22 @@ pub(crate) enum Attempt<C> {
 }
 
 impl<C> Core<C> {
-    /// A lease comes back.
+    /// A lease comes back. Returns the waker of the waiter that got the connection at once.
     #[inline]
-    pub(crate) fn give_back(&mut self, mut entry: Box<Entry<C>>, condition: Condition, now: Tick) {
+    pub(crate) fn give_back(
+        &mut self,
+        mut entry: Box<Entry<C>>,
+        condition: Condition,
+        now: Tick,
+    ) -> Option<Waker> {
         let good = condition == Condition::Clean && self.open && now < entry.ages_at;
         if !good || entry.generation != self.generation {
-            return self.give_back_with_care(entry, condition, now);
+            self.give_back_with_care(entry, condition, now);
+            return None;
         }
         self.end_hold(&entry);
         entry.idle_since = now;
+        let mut woken = None;
         if self.is_over() {
             self.retire(entry, Why::Surplus);
         } else if self.queue.is_empty() {
@@ -65,11 +73,12 @@ impl<C> Core<C> {
         } else if self.is_suspect(&entry) {
             self.start_check(entry);
         } else {
-            self.hand(entry, now);
+            woken = self.hand(entry, now);
         }
         if !self.queue.is_empty() && !self.is_at_its_limit() {
             self.pump(now);
         }
+        woken
     }
 
     /// The same where there is something about the connection.
@@ -196,7 +205,6 @@ impl<C> Core<C> {
             generation: begun.generation,
             epoch: begun.epoch,
             idle_since: now,
-            trusted_until: now,
             ages_at: self.ages_at(expires),
             expires,
             born: now,
@@ -246,8 +254,8 @@ impl<C> Core<C> {
             self.rest(entry);
         } else if self.is_suspect(&entry) {
             self.start_check(entry);
-        } else {
-            self.hand(entry, now);
+        } else if let Some(waker) = self.hand(entry, now) {
+            self.effects.wake(waker);
         }
     }
 
@@ -269,11 +277,12 @@ impl<C> Core<C> {
         self.push_job(Job::Check(entry));
     }
 
-    /// Hands a connection directly to the oldest waiter; from this moment it is the waiter's lease.
+    /// Hands a connection directly to the oldest waiter; from this moment it is the waiter's lease. Returns the waker.
     #[inline]
-    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) {
+    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) -> Option<Waker> {
         let Some(caller) = self.queue.oldest().map(|waiting| waiting.caller) else {
-            return self.put_idle(entry);
+            self.put_idle(entry);
+            return None;
         };
         let slot = entry.slot as usize;
         match self.queue.hand(entry) {
@@ -281,11 +290,12 @@ impl<C> Core<C> {
                 self.holds[slot] = Some(Hold::new(now, caller));
                 self.counts.leased += 1;
                 self.totals.acquired += 1;
-                self.effects.wake(waker);
+                return Some(waker);
             }
             Err(Grant::Lease(entry)) => self.put_idle(entry),
             Err(Grant::Refused(_)) => {}
         }
+        None
     }
 
     /// The lease on this connection ends.

@@ -23,14 +23,14 @@ impl<C> Core<C> {
 
     fn serve_from_idle(&mut self, now: Tick) {
         // A check under way will serve one waiter, so it is worth starting another only for the next.
-        while self.queue.len() > self.counts.checking {
-            let Some(entry) = self.pop_idle() else { return };
+        while self.queue.len() > self.counts.checking as usize {
+            let Some(entry) = self.pop_idle().map(|resting| resting.entry) else { return };
             if let Some(why) = self.unwanted(&entry, now) {
                 self.retire(entry, why);
             } else if self.needs_check(&entry, now) {
                 self.start_check(entry);
-            } else {
-                self.hand(entry, now);
+            } else if let Some(waker) = self.hand(entry, now) {
+                self.effects.wake(waker);
             }
         }
     }
@@ -40,7 +40,7 @@ impl<C> Core<C> {
         // After a failure one attempt at a time asks whether the server is back.
         let crowd = if outage { 1 } else { self.config.max_connecting };
         if self.size() >= self.config.max
-            || self.counts.connecting >= crowd
+            || self.counts.connecting as usize >= crowd
             || self.attempts.retry_at.is_some_and(|at| at > now)
         {
             return false;
@@ -64,7 +64,7 @@ impl<C> Core<C> {
     /// Waiters for whom nothing is under way yet.
     fn unserved(&self) -> usize {
         let coming = self.counts.connecting + self.counts.checking + self.counts.resetting;
-        self.queue.len().saturating_sub(coming)
+        self.queue.len().saturating_sub(coming as usize)
     }
 
     /// When [`Core::waiters_need_one`] will become true if nothing else happens.
@@ -73,7 +73,7 @@ impl<C> Core<C> {
         if unserved == 0 || self.counts.leased == 0 || self.size() >= self.config.max {
             return None;
         }
-        let critical = self.mean_connect()?.mul_f64(self.counts.leased as f64 / unserved as f64);
+        let critical = self.mean_connect()?.mul_f64(f64::from(self.counts.leased) / unserved as f64);
         // What history says already suffices: something else is in the way, and its end is an event of its own.
         if critical < self.expected_hold(now) {
             return None;
@@ -89,18 +89,18 @@ impl<C> Core<C> {
 
     fn mean_age(&self, now: Tick) -> Duration {
         let ages = self.holds.iter().flatten().map(|hold| now.nanos_since(hold.since));
-        Duration::from_nanos(ages.fold(0, u64::saturating_add) / self.counts.leased.max(1) as u64)
+        Duration::from_nanos(ages.fold(0, u64::saturating_add) / u64::from(self.counts.leased.max(1)))
     }
 
     /// How long it takes until `position` leases have come back.
     fn wait_for(&self, position: usize, hold: Duration) -> Duration {
         let holds = nanos(hold).saturating_mul(position as u64);
-        Duration::from_nanos(holds / self.counts.leased.max(1) as u64)
+        Duration::from_nanos(holds / u64::from(self.counts.leased.max(1)))
     }
 
     /// The predicted wait, if it is longer than the caller's time and no further connection can shorten it.
     pub(super) fn hopeless(&self, waiting: &Waiting, now: Tick) -> Option<Duration> {
-        let leased = self.counts.leased as u64;
+        let leased = u64::from(self.counts.leased);
         if !self.config.refuse_hopeless || leased == 0 || self.paused || waiting.deadline == Tick::NEVER {
             return None;
         }

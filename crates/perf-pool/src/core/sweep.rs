@@ -44,18 +44,19 @@ impl<C> Core<C> {
 
     /// Of the idle connections only those that are used now and then, or that `min_idle` asks for, get a successor.
     fn notice_ages(&mut self, now: Tick) {
-        if self.config.replace_overlap == 0 {
+        if self.config.replace_overlap == 0 || self.idle.is_empty() {
             return;
         }
         let needed = self.staying() <= self.config.min_idle;
-        for _ in 0..self.idle.len() {
-            let Some(mut entry) = self.idle.pop_front() else { return };
-            let rested = now.since(entry.idle_since);
-            if needed || rested < self.config.maintenance_interval * 10 {
-                self.notice_age(&mut entry, now);
+        let every = self.config.maintenance_interval * 10;
+        let lead = self.replace_ahead();
+        let mut found = 0;
+        self.idle.look_at_each(|entry| {
+            if (needed || now.since(entry.idle_since) < every) && entry.begins_to_age(now, lead) {
+                found += 1;
             }
-            self.idle.push_back(entry);
-        }
+        });
+        self.ageing_noticed(found);
     }
 
     fn sweep_idle(&mut self, now: Tick) {
@@ -97,7 +98,7 @@ impl<C> Core<C> {
         let unproven = now.since(entry.proven.max(entry.idle_since));
         let stale = self.config.keepalive.is_some_and(|every| unproven >= every) || self.is_suspect(entry);
         let last_while_others_wait = self.idle.len() == 1 && !self.queue.is_empty();
-        (stale && !last_while_others_wait && self.counts.checking < self.config.max_connecting)
+        (stale && !last_while_others_wait && (self.counts.checking as usize) < self.config.max_connecting)
             .then_some(Due::Check)
     }
 
@@ -128,7 +129,7 @@ impl<C> Core<C> {
     /// Lets no connection made until now be used again.
     pub(crate) fn evict_all(&mut self, now: Tick) {
         self.generation = self.generation.wrapping_add(1);
-        while let Some(entry) = self.idle.pop_front() {
+        while let Some(entry) = self.idle.pop_oldest() {
             self.retire(entry, Why::Evicted);
         }
         self.pump(now);
@@ -140,7 +141,7 @@ impl<C> Core<C> {
         self.config.min_idle = self.config.min_idle.min(max);
         self.config.keep = self.config.keep.map(|keep| keep.min(max));
         while self.staying() > max {
-            let Some(entry) = self.idle.pop_front() else { break };
+            let Some(entry) = self.idle.pop_oldest() else { break };
             self.retire(entry, Why::Surplus);
         }
         self.effects.signal = true;
@@ -153,7 +154,7 @@ impl<C> Core<C> {
         self.open = false;
         self.effects.signal = true;
         self.effects.changed = true;
-        while let Some(entry) = self.idle.pop_front() {
+        while let Some(entry) = self.idle.pop_oldest() {
             self.retire(entry, Why::Shutdown);
         }
         while let Some(waker) = self.queue.refuse_oldest(Refusal::Closed) {

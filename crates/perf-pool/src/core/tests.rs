@@ -125,7 +125,7 @@ impl World {
             }
             Step::GiveBack(which, condition) if !self.leases.is_empty() => {
                 let entry = self.leases.swap_remove(which % self.leases.len());
-                self.core.give_back(entry, *condition, self.now);
+                drop(self.core.give_back(entry, *condition, self.now));
             }
             Step::Detach(which) if !self.leases.is_empty() => {
                 let entry = self.leases.swap_remove(which % self.leases.len());
@@ -212,17 +212,20 @@ impl World {
     /// Statement A: each connection that was made and is not gone is in exactly one place, and there are not too many.
     fn check(&self, ceiling: usize) {
         let counts = self.core.counts;
+        let [leased, connecting, checking, resetting, closing] =
+            [counts.leased, counts.connecting, counts.checking, counts.resetting, counts.closing]
+                .map(|n| n as usize);
         let jobs = |wanted: fn(&Job<u32>) -> bool| self.jobs.iter().filter(|(job, _)| wanted(job)).count();
-        assert_eq!(jobs(|job| matches!(job, Job::Connect { .. })), counts.connecting);
-        assert_eq!(jobs(|job| matches!(job, Job::Check(_))), counts.checking);
-        assert_eq!(jobs(|job| matches!(job, Job::Reset(_))), counts.resetting);
-        assert_eq!(jobs(|job| matches!(job, Job::Close { .. })), counts.closing);
-        let granted = counts.leased - self.leases.len();
+        assert_eq!(jobs(|job| matches!(job, Job::Connect { .. })), connecting);
+        assert_eq!(jobs(|job| matches!(job, Job::Check(_))), checking);
+        assert_eq!(jobs(|job| matches!(job, Job::Reset(_))), resetting);
+        assert_eq!(jobs(|job| matches!(job, Job::Close { .. })), closing);
+        let granted = leased - self.leases.len();
         assert!(granted <= self.queue.len(), "{granted} connections wait for callers that are not there");
-        let alive = self.core.idle() + counts.leased + counts.checking + counts.resetting;
+        let alive = self.core.idle() + leased + checking + resetting;
         assert_eq!(alive, self.made - self.gone);
         assert!(self.core.size() <= ceiling, "{} of at most {ceiling}", self.core.size());
-        let stranded = self.core.idle() > 0 && self.core.waiting() > counts.checking;
+        let stranded = self.core.idle() > 0 && self.core.waiting() > checking;
         assert!(!stranded || self.core.paused, "a usable connection is idle while somebody waits");
     }
 }

@@ -95,9 +95,11 @@ impl<'a, M: Manager> Acquire<'a, M> {
         let mut core = self.shared.lock();
         let now = core.see(glance);
         if let Take::Lease { entry, measured } = core.take(now, caller) {
-            self.shared.release(core);
             self.state = State::Done;
-            return Poll::Ready(Ok(Lease::new(self.shared, entry, measured)));
+            // Counted under the lock: the count is on the lock's cache line, which is here at this moment.
+            let lease = Lease::new(self.shared, entry, measured);
+            self.shared.release(core);
+            return Poll::Ready(Ok(lease));
         }
         let clock = self.shared.clock;
         let far = matches!(self.patience, Patience::Configured) && self.shared.acquire_timeout >= FAR;
@@ -189,11 +191,12 @@ impl<'a, M: Manager> Acquire<'a, M> {
         match grant {
             Grant::Lease(entry) if now < place.deadline => {
                 let measured = core.measures_hold(now);
+                let lease = Lease::new(self.shared, entry, measured);
                 self.shared.release(core);
                 if place.measured {
                     self.shared.waits.record_duration(now.since(place.since));
                 }
-                Poll::Ready(Ok(Lease::new(self.shared, entry, measured)))
+                Poll::Ready(Ok(lease))
             }
             Grant::Lease(late) => {
                 core.give_on(late, now);

@@ -95,7 +95,7 @@ impl<M: Manager> Shared<M> {
         if core.closed {
             return Some(Err(self.explain(&core, crate::core::Refusal::Closed, began, now)));
         }
-        if core.idle() + core.counts.leased >= core.config.min_idle {
+        if core.idle() + core.counts.leased as usize >= core.config.min_idle {
             return Some(Ok(()));
         }
         let cause = core.attempts.last_error.clone().filter(|_| core.attempts.permanent)?;

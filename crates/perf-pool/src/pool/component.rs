@@ -39,15 +39,17 @@ impl<M: Manager> Component for Pool<M> {
         if core.paused {
             return Health::degraded("the pool is paused");
         }
-        let alive = core.idle() + core.counts.leased;
+        let alive = core.idle() + core.counts.leased as usize;
         match &core.attempts.last_error {
             Some(cause) if alive == 0 => Health::down(format!("cannot connect: {cause}")),
             Some(cause) => Health::degraded(format!("cannot connect: {cause}")),
-            None if core.counts.leased >= core.config.max && core.waiting() > 0 => Health::degraded(format!(
-                "all {} connections are in use and {} callers wait",
-                core.counts.leased,
-                core.waiting()
-            )),
+            None if core.counts.leased as usize >= core.config.max && core.waiting() > 0 => {
+                Health::degraded(format!(
+                    "all {} connections are in use and {} callers wait",
+                    core.counts.leased,
+                    core.waiting()
+                ))
+            }
             None => Health::up(),
         }
     }

@@ -93,15 +93,9 @@ impl<M: Manager> Shared<M> {
 
     /// Releases the lock and does what is to be done after it.
     #[inline]
-    pub(super) fn release(&self, mut core: MutexGuard<'_, Core<M::Connection>>) {
-        let waker = core.effects.take_first();
-        if core.effects.is_empty() {
-            drop(core);
-        } else {
+    pub(super) fn release(&self, core: MutexGuard<'_, Core<M::Connection>>) {
+        if !core.effects.is_empty() {
             self.follow_up(core);
-        }
-        if let Some(waker) = waker {
-            waker.wake();
         }
     }
 
@@ -162,12 +156,15 @@ impl<M: Manager> Shared<M> {
         let glance = self.clock.glance();
         let mut core = self.lock();
         let now = core.see(glance);
-        core.give_back(entry, condition, now);
+        let woken = core.give_back(entry, condition, now);
         if let Some(held) = held {
             core.learn_hold(held);
             self.holds.record_duration(held);
         }
         self.release(core);
+        if let Some(waker) = woken {
+            waker.wake();
+        }
     }
 
     /// Puts a refusal into the words of the caller.
@@ -206,7 +203,7 @@ impl<M: Manager> Shared<M> {
         if core.paused {
             return Error::Paused { waited, refusal: Rejected::new(Reason::Paused, pool) };
         }
-        let full = counts.leased >= core.config.max;
+        let full = counts.leased as usize >= core.config.max;
         if !full && (counts.connecting > 0 || core.attempts.failed > 0) {
             let source = core.attempts.last_error.clone();
             return Error::Connecting { pool, waited, attempts: core.attempts.failed, source };
@@ -214,13 +211,13 @@ impl<M: Manager> Shared<M> {
         if !full && counts.checking + counts.resetting > 0 {
             return Error::Validating { pool, waited };
         }
-        let (in_use, max) = (counts.leased as f64, core.config.max as f64);
+        let (in_use, max) = (f64::from(counts.leased), core.config.max as f64);
         let evidence = Evidence { what: "connections in use", observed: in_use, limit: max };
         Error::Saturated(Box::new(Saturated {
             refusal: Rejected::new(Reason::Full, pool.clone()).evidence(evidence),
             pool,
             waited,
-            in_use: counts.leased,
+            in_use: counts.leased as usize,
             waiters: core.waiting(),
             holder: core.longest_holder(now),
         }))

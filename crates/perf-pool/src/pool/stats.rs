@@ -179,6 +179,8 @@ stats! {
 impl PoolStats {
     pub(super) fn read<C>(core: &Core<C>) -> Self {
         let Counts { leased, connecting, checking, resetting, closing } = core.counts;
+        let [leased, connecting, checking, resetting, closing] =
+            [leased, connecting, checking, resetting, closing].map(|count| count as usize);
         let Totals {
             acquired,
             waited,
