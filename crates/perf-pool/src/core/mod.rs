@@ -119,8 +119,7 @@ impl Effects {
 }
 
 /// In this order, and beside the lock, because a checkout writes the first two cache lines and little else: under
-/// contention each line that is written has to come from the other core. Next come what a queue needs, and then what is
-/// only read.
+/// contention each line that is written has to come from the other core.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Core<C> {
@@ -134,13 +133,16 @@ pub(crate) struct Core<C> {
     generation: u32,
     /// The latest moment seen.
     recent: Tick,
+    /// Leases given out.
+    pub(crate) acquired: u64,
+    /// Callers that had to wait.
+    pub(crate) waited: u64,
+    queue: Queue<C>,
     pub(crate) counts: Counts,
     idle: Idle<C>,
-    pub(crate) totals: Totals,
     allowance: Allowance,
     /// A moving average of how long leases are held, in nanoseconds.
     hold_time: Option<u64>,
-    queue: Queue<C>,
     /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
     epoch: u64,
     offset: Offset,
@@ -150,6 +152,7 @@ pub(crate) struct Core<C> {
     /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
     pub(crate) foreign: bool,
     pub(crate) effects: Effects,
+    pub(crate) totals: Totals,
     pub(crate) config: PoolConfig,
     free_slots: Vec<u32>,
     pub(crate) jobs: VecDeque<Job<C>>,
@@ -210,6 +213,8 @@ impl<C> Core<C> {
             generation: 0,
             epoch: 0,
             recent: now,
+            acquired: 0,
+            waited: 0,
             offset,
             allowance: Allowance::new(now),
             idle: Idle::new(places, trust),
@@ -292,7 +297,7 @@ impl<C> Core<C> {
         }
         self.report_nested(waiting.caller, now);
         let (ticket, sooner) = self.queue.join(waker, waiting);
-        self.totals.waited += 1;
+        self.waited += 1;
         self.effects.signal |= sooner;
         if !self.is_at_its_limit() {
             self.pump(now);
@@ -427,7 +432,7 @@ impl<C> Core<C> {
     fn lease(&mut self, resting: Resting<C>, now: Tick, caller: Caller) -> Take<C> {
         self.holds[resting.slot as usize] = Some(Hold::new(now, caller));
         self.counts.leased += 1;
-        self.totals.acquired += 1;
+        self.acquired += 1;
         Take::Lease { entry: resting.entry, measured: self.measures_hold(now) }
     }
 
@@ -461,7 +466,13 @@ impl<C> Core<C> {
     /// Whether one more connection than those counted would be too much.
     #[inline]
     fn is_over(&self) -> bool {
-        self.staying() >= self.config.max + self.overlap()
+        self.staying() >= self.ceiling()
+    }
+
+    /// How many connections there may be at this moment.
+    #[inline]
+    const fn ceiling(&self) -> usize {
+        self.config.max + self.overlap()
     }
 
     const fn is_suspect(&self, entry: &Entry<C>) -> bool {

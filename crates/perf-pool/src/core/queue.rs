@@ -84,8 +84,12 @@ impl<C> Queue<C> {
     }
 
     /// Hands a connection to the oldest waiter, or gives it back when nobody waits.
-    pub(super) fn hand(&mut self, entry: Box<Entry<C>>) -> Result<Waker, Grant<C>> {
-        self.list.hand_over(Grant::Lease(entry))
+    #[inline]
+    pub(super) fn hand(&mut self, entry: Box<Entry<C>>) -> Result<Waker, Box<Entry<C>>> {
+        self.list.hand_over(Grant::Lease(entry)).map_err(|grant| match grant {
+            Grant::Lease(entry) => entry,
+            Grant::Refused(_) => unreachable!("what is given back is what was handed over"),
+        })
     }
 
     /// Sends the oldest waiter away.

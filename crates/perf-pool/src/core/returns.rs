@@ -1,6 +1,6 @@
 //! Connections that come back: from users, and from the jobs of the maintenance task.
 
-use super::{Core, Entry, Grant, Hold, Job, Refusal, Why, average};
+use super::{Core, Entry, Hold, Job, Refusal, Why, average};
 use crate::clock::Tick;
 use crate::error::Cause;
 use crate::event::PoolEvent;
@@ -63,22 +63,37 @@ impl<C> Core<C> {
             self.give_back_with_care(entry, condition, now);
             return None;
         }
-        self.end_hold(&entry);
         entry.idle_since = now;
-        let mut woken = None;
+        if !self.queue.is_empty() && !self.is_suspect(&entry) && self.staying() <= self.ceiling() {
+            // From one hand to the next: the connection stays leased.
+            let woken = match self.hand_over(entry, now) {
+                Ok(waker) => Some(waker),
+                Err(entry) => {
+                    self.end_hold(&entry);
+                    self.put_idle(entry);
+                    None
+                }
+            };
+            self.pump_for_waiters(now);
+            return woken;
+        }
+        self.end_hold(&entry);
         if self.is_over() {
             self.retire(entry, Why::Surplus);
         } else if self.queue.is_empty() {
             self.rest(entry);
-        } else if self.is_suspect(&entry) {
-            self.start_check(entry);
         } else {
-            woken = self.hand(entry, now);
+            self.start_check(entry);
         }
+        self.pump_for_waiters(now);
+        None
+    }
+
+    #[inline]
+    fn pump_for_waiters(&mut self, now: Tick) {
         if !self.queue.is_empty() && !self.is_at_its_limit() {
             self.pump(now);
         }
-        woken
     }
 
     /// The same where there is something about the connection.
@@ -277,25 +292,30 @@ impl<C> Core<C> {
         self.push_job(Job::Check(entry));
     }
 
-    /// Hands a connection directly to the oldest waiter; from this moment it is the waiter's lease. Returns the waker.
-    #[inline]
+    /// Hands a connection directly to the oldest waiter, or lets it rest. Returns the waker.
     pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) -> Option<Waker> {
-        let Some(caller) = self.queue.oldest().map(|waiting| waiting.caller) else {
-            self.put_idle(entry);
-            return None;
-        };
-        let slot = entry.slot as usize;
-        match self.queue.hand(entry) {
+        match self.hand_over(entry, now) {
             Ok(waker) => {
-                self.holds[slot] = Some(Hold::new(now, caller));
                 self.counts.leased += 1;
-                self.totals.acquired += 1;
-                return Some(waker);
+                Some(waker)
             }
-            Err(Grant::Lease(entry)) => self.put_idle(entry),
-            Err(Grant::Refused(_)) => {}
+            Err(entry) => {
+                self.put_idle(entry);
+                None
+            }
         }
-        None
+    }
+
+    /// Makes a connection the lease of the oldest waiter, from this moment on; the caller counts it as leased. Gives it
+    /// back when nobody waits.
+    #[inline]
+    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Waker, Box<Entry<C>>> {
+        let Some(caller) = self.queue.oldest().map(|waiting| waiting.caller) else { return Err(entry) };
+        let slot = entry.slot as usize;
+        let waker = self.queue.hand(entry)?;
+        self.holds[slot] = Some(Hold::new(now, caller));
+        self.acquired += 1;
+        Ok(waker)
     }
 
     /// The lease on this connection ends.

@@ -19,11 +19,9 @@ pub(crate) enum Why {
     Shutdown,
 }
 
-/// Monotone totals, written under the lock.
+/// Monotone totals, written under the lock; the two that every checkout writes are kept in the core itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    pub(crate) acquired: u64,
-    pub(crate) waited: u64,
     pub(crate) cancelled: u64,
     pub(crate) timed_out: u64,
     pub(crate) refused_full: u64,

@@ -182,8 +182,6 @@ impl PoolStats {
         let [leased, connecting, checking, resetting, closing] =
             [leased, connecting, checking, resetting, closing].map(|count| count as usize);
         let Totals {
-            acquired,
-            waited,
             cancelled,
             timed_out,
             refused_full,
@@ -215,8 +213,8 @@ impl PoolStats {
             resetting,
             closing,
             waiting: core.waiting(),
-            acquired,
-            waited,
+            acquired: core.acquired,
+            waited: core.waited,
             cancelled,
             timed_out,
             refused_full,
