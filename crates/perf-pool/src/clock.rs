@@ -2,6 +2,7 @@
 
 use perf_core::Deadline;
 use perf_core::time::{self, Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A moment, in nanoseconds of the pool's own count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,29 +48,16 @@ pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A look at the clock that has not been put on the pool's count yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Glance(u64);
-
-/// How far the pool's count is from the clock that [`Clock::glance`] looks at.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Offset(u64);
-
-impl Offset {
-    #[inline]
-    pub(crate) const fn tick(self, glance: Glance) -> Tick {
-        Tick(glance.0.wrapping_add(self.0))
-    }
-}
-
 /// Reads tokio's clock, which tests can pause, and the kernel's coarse one beside it.
 ///
 /// On Linux a glance is the coarse monotonic clock: 3 ns instead of 25 ns, up to one scheduler tick (4 ms on most
 /// kernels) behind. A build in which tests can pause the time looks at that time instead, exactly; where a host pauses
 /// tokio's clock without saying so, the offset is put right at each turn of the maintenance task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Clock {
     base: Instant,
+    /// What is added to the kernel's clock to get the pool's count.
+    offset: AtomicU64,
 }
 
 impl Clock {
@@ -79,51 +67,58 @@ impl Clock {
     /// Counts from a day ago: a runtime whose time was paused before now must still see it move.
     pub(crate) fn new() -> Self {
         let now = time::now();
-        Self { base: now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now) }
+        let base = now.checked_sub(Duration::from_secs(86_400)).unwrap_or(now);
+        let clock = Self { base, offset: AtomicU64::new(0) };
+        clock.adjust();
+        clock
     }
 
     /// The present moment, exactly.
-    pub(crate) fn now(self) -> Tick {
+    pub(crate) fn now(&self) -> Tick {
         self.tick(time::now())
     }
 
-    pub(crate) fn tick(self, instant: Instant) -> Tick {
+    pub(crate) fn tick(&self, instant: Instant) -> Tick {
         Tick(nanos(instant.saturating_duration_since(self.base)))
     }
 
-    pub(crate) fn deadline(self, deadline: Deadline) -> Tick {
+    pub(crate) fn deadline(&self, deadline: Deadline) -> Tick {
         deadline.instant().map_or(Tick::NEVER, |at| self.tick(at))
     }
 
     /// When the clock will show this moment; none for never.
-    pub(crate) fn instant(self, tick: Tick) -> Option<Instant> {
+    pub(crate) fn instant(&self, tick: Tick) -> Option<Instant> {
         if tick == Tick::NEVER {
             return None;
         }
         self.base.checked_add(Duration::from_nanos(tick.0))
     }
 
+    /// About the present moment.
     #[inline]
-    pub(crate) fn glance(self) -> Glance {
-        Glance(if time::CAN_PAUSE { self.now().0 } else { coarse(self) })
+    pub(crate) fn glance(&self) -> Tick {
+        if time::CAN_PAUSE {
+            return self.now();
+        }
+        Tick(coarse(self).wrapping_add(self.offset.load(Ordering::Relaxed)))
     }
 
-    /// What has to be added to a glance at this moment.
-    pub(crate) fn offset(self) -> Offset {
+    /// Puts glances right, should tokio's clock have been paused.
+    pub(crate) fn adjust(&self) {
         let exact = self.now().0;
-        Offset(if time::CAN_PAUSE { 0 } else { exact.wrapping_sub(fine(self)) })
+        self.offset.store(exact.wrapping_sub(fine(self)), Ordering::Relaxed);
     }
 }
 
 #[cfg(target_os = "linux")]
 #[inline]
-fn coarse(_: Clock) -> u64 {
+fn coarse(_: &Clock) -> u64 {
     raw(rustix::time::ClockId::MonotonicCoarse)
 }
 
 /// The clock that the coarse one follows.
 #[cfg(target_os = "linux")]
-fn fine(_: Clock) -> u64 {
+fn fine(_: &Clock) -> u64 {
     raw(rustix::time::ClockId::Monotonic)
 }
 
@@ -135,12 +130,12 @@ fn raw(clock: rustix::time::ClockId) -> u64 {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn coarse(clock: Clock) -> u64 {
+fn coarse(clock: &Clock) -> u64 {
     clock.now().0
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fine(clock: Clock) -> u64 {
+fn fine(clock: &Clock) -> u64 {
     clock.now().0
 }
 
@@ -162,10 +157,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_glance_follows_paused_time() {
         let clock = Clock::new();
-        let offset = clock.offset();
-        let before = offset.tick(clock.glance());
+        let before = clock.glance();
         time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(offset.tick(clock.glance()).since(before), Duration::from_secs(60));
+        assert_eq!(clock.glance().since(before), Duration::from_secs(60));
         assert_eq!(clock.instant(clock.now()), Some(time::now()));
     }
 
@@ -174,7 +168,7 @@ mod tests {
     fn the_coarse_clock_is_never_ahead_and_little_behind() {
         let clock = Clock::new();
         for _ in 0..1000 {
-            let (seen, exact) = (coarse(clock), fine(clock));
+            let (seen, exact) = (coarse(&clock), fine(&clock));
             assert!(seen <= exact && exact - seen < 1_000_000_000, "{seen} for {exact}");
         }
     }

@@ -1,6 +1,6 @@
 //! The pool as plain data: what is idle, leased or under way, and who waits. No clock, no task, no await.
 //!
-//! Every method takes `now` and leaves behind what is to be done after the lock is released: wakers to wake, jobs for
+//! Every method takes `now` and leaves behind what is to be done after the lock is released: deliveries to waiters, jobs for
 //! the maintenance task, events to report.
 
 mod entry;
@@ -10,6 +10,7 @@ mod interleavings;
 mod queue;
 mod replace;
 mod returns;
+mod seat;
 mod supply;
 mod sweep;
 #[cfg(all(test, not(perf_loom)))]
@@ -17,21 +18,22 @@ mod tests;
 mod totals;
 
 pub(crate) use entry::{Caller, Entry, Hold};
-pub(crate) use queue::{Grant, Refusal, Waiting};
+pub(crate) use queue::{Refusal, Waiting};
 pub(crate) use returns::{Attempt, Begun, Lost, Verdict};
+pub(crate) use seat::{Delivery, Grant, Seat, Spare};
 pub(crate) use totals::{Totals, Why};
 
 use crate::PoolConfig;
-use crate::clock::{Glance, Offset, Tick, nanos};
+use crate::clock::{Tick, nanos};
 use crate::error::{Cause, Holder};
 use crate::event::PoolEvent;
 use idle::{Idle, Resting};
+use perf_core::Rng;
 use perf_core::time::Duration;
-use perf_core::{Rng, Ticket};
 use queue::Queue;
 use replace::Replacements;
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 
 /// What the maintenance task has to do, off the lock.
 #[derive(Debug)]
@@ -85,36 +87,29 @@ pub(crate) enum Take<C> {
 }
 
 /// What is to be done once the lock is released.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    first: Option<Waker>,
+#[derive(Debug)]
+pub(crate) struct Effects<C> {
+    /// What waiters are given.
+    pub(crate) deliveries: Vec<Delivery<C>>,
     /// The maintenance task has something to do.
     pub(crate) signal: bool,
     /// Something changed that [`Pool::close`](crate::Pool::close) or a warm-up may wait for.
     pub(crate) changed: bool,
-    more: Vec<Waker>,
     pub(crate) events: Vec<PoolEvent>,
 }
 
-impl Effects {
-    fn wake(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.more.push(waker),
-        }
+impl<C> Effects<C> {
+    const fn new() -> Self {
+        Self { deliveries: Vec::new(), signal: false, changed: false, events: Vec::new() }
     }
 
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.first.is_none()
-            && !self.signal
-            && !self.changed
-            && self.more.is_empty()
-            && self.events.is_empty()
+        self.deliveries.is_empty() && !self.signal && !self.changed && self.events.is_empty()
     }
 
-    pub(crate) fn wake_all(&mut self) {
-        self.first.take().into_iter().chain(self.more.drain(..)).for_each(Waker::wake);
+    pub(crate) const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
     }
 }
 
@@ -145,13 +140,12 @@ pub(crate) struct Core<C> {
     hold_time: Option<u64>,
     /// Grows with each death. A connection whose proof was begun in an older epoch is checked before it is used.
     epoch: u64,
-    offset: Offset,
     replacements: Replacements,
     /// One place for each connection, with the lease it is out on.
     holds: Vec<Option<Hold>>,
     /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
     pub(crate) foreign: bool,
-    pub(crate) effects: Effects,
+    pub(crate) effects: Effects<C>,
     pub(crate) totals: Totals,
     pub(crate) config: PoolConfig,
     free_slots: Vec<u32>,
@@ -200,7 +194,7 @@ impl Allowance {
 }
 
 impl<C> Core<C> {
-    pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick, offset: Offset) -> Self {
+    pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
         let trust =
             if config.check_after.is_zero() { 0 } else { nanos(config.check_after).saturating_add(1) };
@@ -215,14 +209,13 @@ impl<C> Core<C> {
             recent: now,
             acquired: 0,
             waited: 0,
-            offset,
             allowance: Allowance::new(now),
             idle: Idle::new(places, trust),
             counts: Counts::default(),
             replacements: Replacements::default(),
             holds: Vec::with_capacity(places),
             queue: Queue::new(),
-            effects: Effects::default(),
+            effects: Effects::new(),
             hold_time: None,
             totals: Totals::default(),
             config,
@@ -237,16 +230,11 @@ impl<C> Core<C> {
         }
     }
 
-    /// The moment of a glance at the clock. Moments never go back.
+    /// Moments never go back: the present one, for a caller who glanced at the clock.
     #[inline]
-    pub(crate) fn see(&mut self, glance: Glance) -> Tick {
-        self.recent = self.recent.max(self.offset.tick(glance));
+    pub(crate) fn see(&mut self, glance: Tick) -> Tick {
+        self.recent = self.recent.max(glance);
         self.recent
-    }
-
-    /// Puts right how far the clock that is glanced at is from the pool's count.
-    pub(crate) const fn adjust(&mut self, offset: Offset) {
-        self.offset = offset;
     }
 
     /// Takes an idle connection that needs no check, if nobody waits for one.
@@ -280,7 +268,7 @@ impl<C> Core<C> {
     }
 
     /// Joins the queue and sets in motion what the caller waits for.
-    pub(crate) fn join(&mut self, waker: Waker, waiting: Waiting, now: Tick) -> Result<Ticket, Refusal> {
+    pub(crate) fn join(&mut self, waiting: Waiting, now: Tick) -> Result<Arc<Seat<C>>, Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -296,7 +284,7 @@ impl<C> Core<C> {
             return Err(Refusal::Hopeless(predicted));
         }
         self.report_nested(waiting.caller, now);
-        let (ticket, sooner) = self.queue.join(waker, waiting);
+        let (seat, sooner) = self.queue.join(waiting);
         self.waited += 1;
         self.effects.signal |= sooner;
         if !self.is_at_its_limit() {
@@ -304,19 +292,22 @@ impl<C> Core<C> {
             let reconsider = self.reconsider_at(now);
             self.effects.signal |= reconsider.is_some_and(|at| self.next_wake.is_none_or(|next| at < next));
         }
-        Ok(ticket)
-    }
-
-    /// What the waiter was given, if anything.
-    pub(crate) fn poll(&mut self, ticket: Ticket, context: &mut Context<'_>) -> Poll<Grant<C>> {
-        self.queue.poll(ticket, context)
+        Ok(seat)
     }
 
     /// A waiter goes away. What it was given and did not take belongs to the next one.
-    pub(crate) fn leave(&mut self, ticket: Ticket, now: Tick) {
-        if let Some(Grant::Lease(entry)) = self.queue.leave(ticket) {
+    pub(crate) fn leave(&mut self, seat: Arc<Seat<C>>, now: Tick) {
+        if let Err(chosen) = self.queue.leave(seat)
+            && let Some(Grant::Lease { entry, .. }) = chosen.leave()
+        {
             self.give_on(entry, now);
         }
+    }
+
+    /// A seat nobody sits on any more.
+    #[inline]
+    pub(crate) fn reuse(&mut self, spare: Spare<C>) {
+        self.queue.reuse(spare);
     }
 
     /// A connection that was handed over and not used goes to the next waiter, or back where it came from.
@@ -374,8 +365,8 @@ impl<C> Core<C> {
 
     /// Forgets the waiters' places because nobody is there to serve them; they join again.
     pub(crate) fn orphan_waiters(&mut self) {
-        while let Some(waker) = self.queue.refuse_oldest(Refusal::Orphaned) {
-            self.effects.wake(waker);
+        while let Some(delivery) = self.queue.refuse_oldest(Refusal::Orphaned) {
+            self.effects.deliveries.push(delivery);
         }
     }
 
@@ -411,9 +402,8 @@ impl<C> Core<C> {
         self.closed && self.drainers == 0 && self.jobs.is_empty()
     }
 
-    /// A waiter has taken what it was handed. Returns whether the time it will be held is measured.
     #[inline]
-    pub(crate) fn measures_hold(&mut self, now: Tick) -> bool {
+    fn measures_hold(&mut self, now: Tick) -> bool {
         self.allowance.spend(now, |allowance| &mut allowance.holds)
     }
 

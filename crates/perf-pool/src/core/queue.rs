@@ -1,9 +1,10 @@
+use super::seat::{Delivery, Grant, Seat, Spare};
 use super::{Caller, Entry};
 use crate::clock::Tick;
 use crate::error::Cause;
 use perf_core::time::Duration;
-use perf_core::{Ticket, WaitList};
-use std::task::{Context, Poll, Waker};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Why a caller does not get a connection.
 #[derive(Clone, Debug)]
@@ -20,13 +21,6 @@ pub(crate) enum Refusal {
     Orphaned,
 }
 
-/// What a waiter is given.
-#[derive(Debug)]
-pub(crate) enum Grant<C> {
-    Lease(Box<Entry<C>>),
-    Refused(Refusal),
-}
-
 /// Who waits, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
@@ -35,81 +29,153 @@ pub(crate) struct Waiting {
     pub(crate) caller: Caller,
 }
 
+#[derive(Debug)]
+struct Item<C> {
+    seat: Arc<Seat<C>>,
+    waiting: Waiting,
+}
+
 /// The waiters in order of arrival, with their deadlines. One timer serves them all: it is set for the earliest
 /// deadline known, so with equal limits a newcomer never has to move it.
+///
+/// The order is a ring. Who leaves from the middle leaves a gap, which is closed when there are more gaps than waiters.
 #[derive(Debug)]
 pub(super) struct Queue<C> {
-    list: WaitList<Grant<C>, Waiting>,
+    order: VecDeque<Option<Item<C>>>,
+    /// The position of the first in the ring; positions only grow.
+    front: u64,
+    waiting: usize,
     /// No deadline is earlier.
     next_deadline: Tick,
+    /// Seats to be used again, so that a steady number of waiters allocates nothing.
+    spare: Vec<Spare<C>>,
 }
+
+/// So many gaps are not worth closing.
+const GAPS: usize = 32;
 
 impl<C> Queue<C> {
     pub(super) const fn new() -> Self {
-        Self { list: WaitList::noted(), next_deadline: Tick::NEVER }
+        Self { order: VecDeque::new(), front: 0, waiting: 0, next_deadline: Tick::NEVER, spare: Vec::new() }
     }
 
     /// Joins the end. Also says whether the timer has to be set to an earlier moment.
-    pub(super) fn join(&mut self, waker: Waker, waiting: Waiting) -> (Ticket, bool) {
+    #[inline]
+    pub(super) fn join(&mut self, waiting: Waiting) -> (Arc<Seat<C>>, bool) {
+        let Spare(own, seat) = self.spare.pop().unwrap_or_else(Spare::new);
+        seat.set_position(self.front + self.order.len() as u64);
+        self.order.push_back(Some(Item { seat, waiting }));
+        self.waiting += 1;
         let sooner = waiting.deadline < self.next_deadline;
         if sooner {
             self.next_deadline = waiting.deadline;
         }
-        (self.list.join_noted(waker, waiting), sooner)
+        (own, sooner)
     }
 
-    pub(super) fn poll(&mut self, ticket: Ticket, context: &mut Context<'_>) -> Poll<Grant<C>> {
-        self.list.poll(ticket, context)
+    /// A waiter goes away.
+    ///
+    /// # Errors
+    /// The seat, when its waiter was chosen already.
+    pub(super) fn leave(&mut self, seat: Arc<Seat<C>>) -> Result<(), Arc<Seat<C>>> {
+        let index = seat.position().checked_sub(self.front).map(|index| index as usize);
+        let item = index
+            .and_then(|index| self.order.get_mut(index))
+            .and_then(|place| place.take_if(|item| Arc::ptr_eq(&item.seat, &seat)));
+        let Some(item) = item else { return Err(seat) };
+        self.waiting -= 1;
+        seat.clear();
+        self.reuse(Spare(seat, item.seat));
+        self.close_gaps();
+        Ok(())
     }
 
-    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Grant<C>> {
-        self.list.leave(ticket)
+    #[inline]
+    pub(super) fn reuse(&mut self, spare: Spare<C>) {
+        self.spare.push(spare);
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.list.len()
+        self.waiting
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.waiting == 0
     }
 
     pub(super) const fn next_deadline(&self) -> Tick {
         self.next_deadline
     }
 
-    /// Who is served next.
+    /// Who is served next: the first in the ring is never a gap.
     pub(super) fn oldest(&self) -> Option<&Waiting> {
-        self.list.oldest_note()
+        self.order.front()?.as_ref().map(|item| &item.waiting)
     }
 
-    /// Hands a connection to the oldest waiter, or gives it back when nobody waits.
+    /// Chooses the oldest waiter for a connection, or gives it back when nobody waits.
     #[inline]
-    pub(super) fn hand(&mut self, entry: Box<Entry<C>>) -> Result<Waker, Box<Entry<C>>> {
-        self.list.hand_over(Grant::Lease(entry)).map_err(|grant| match grant {
-            Grant::Lease(entry) => entry,
-            Grant::Refused(_) => unreachable!("what is given back is what was handed over"),
-        })
+    pub(super) fn hand(
+        &mut self,
+        entry: Box<Entry<C>>,
+        measured: bool,
+    ) -> Result<(Delivery<C>, Caller), Box<Entry<C>>> {
+        match self.pop() {
+            None => Err(entry),
+            Some(Item { seat, waiting }) => {
+                Ok((Delivery { seat, grant: Grant::Lease { entry, measured } }, waiting.caller))
+            }
+        }
     }
 
     /// Sends the oldest waiter away.
-    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Waker> {
-        self.list.hand_over(Grant::Refused(refusal)).ok()
+    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Delivery<C>> {
+        self.pop().map(|item| Delivery { seat: item.seat, grant: Grant::Refused(refusal) })
     }
 
-    /// Sends away everyone whose time is up; `each` gets their wakers.
-    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Waker)) {
+    /// Sends away everyone whose time is up.
+    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Delivery<C>)) {
         if self.next_deadline > now {
             return;
         }
-        let late: Vec<Ticket> =
-            self.list.notes().filter(|(_, waiting)| waiting.deadline <= now).map(|(late, _)| late).collect();
-        for ticket in late {
-            if let Ok(waker) = self.list.hand_to(ticket, Grant::Refused(Refusal::TimedOut)) {
-                each(waker);
+        self.next_deadline = Tick::NEVER;
+        for place in &mut self.order {
+            if let Some(item) = place.take_if(|item| item.waiting.deadline <= now) {
+                self.waiting -= 1;
+                each(Delivery { seat: item.seat, grant: Grant::Refused(Refusal::TimedOut) });
+            } else if let Some(item) = place {
+                self.next_deadline = self.next_deadline.min(item.waiting.deadline);
             }
         }
-        self.next_deadline =
-            self.list.notes().map(|(_, waiting)| waiting.deadline).min().unwrap_or(Tick::NEVER);
+        self.close_gaps();
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Item<C>> {
+        let first = self.order.pop_front()?;
+        self.front += 1;
+        self.waiting -= usize::from(first.is_some());
+        self.skip_gaps();
+        first
+    }
+
+    #[inline]
+    fn skip_gaps(&mut self) {
+        // Without gaps, which is the rule, nobody's place has to be looked at.
+        while self.order.len() > self.waiting && self.order.front().is_some_and(Option::is_none) {
+            self.order.pop_front();
+            self.front += 1;
+        }
+    }
+
+    fn close_gaps(&mut self) {
+        self.skip_gaps();
+        if self.order.len() > 2 * self.waiting + GAPS {
+            // New positions, so that those of waiters chosen earlier stay unknown.
+            self.front += self.order.len() as u64;
+            self.order.retain(Option::is_some);
+            for (position, item) in (self.front..).zip(self.order.iter().flatten()) {
+                item.seat.set_position(position);
+            }
+        }
     }
 }

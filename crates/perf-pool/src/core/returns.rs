@@ -1,11 +1,10 @@
 //! Connections that come back: from users, and from the jobs of the maintenance task.
 
-use super::{Core, Entry, Hold, Job, Refusal, Why, average};
+use super::{Core, Delivery, Entry, Hold, Job, Refusal, Why, average};
 use crate::clock::Tick;
 use crate::error::Cause;
 use crate::event::PoolEvent;
 use crate::manager::Condition;
-use std::task::Waker;
 
 /// How a job on a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +49,14 @@ pub(crate) enum Attempt<C> {
 }
 
 impl<C> Core<C> {
-    /// A lease comes back. Returns the waker of the waiter that got the connection at once.
+    /// A lease comes back. Returns what is to be delivered to the waiter that gets the connection at once.
     #[inline]
     pub(crate) fn give_back(
         &mut self,
         mut entry: Box<Entry<C>>,
         condition: Condition,
         now: Tick,
-    ) -> Option<Waker> {
+    ) -> Option<Delivery<C>> {
         let good = condition == Condition::Clean && self.open && now < entry.ages_at;
         if !good || entry.generation != self.generation {
             self.give_back_with_care(entry, condition, now);
@@ -66,8 +65,8 @@ impl<C> Core<C> {
         entry.idle_since = now;
         if !self.queue.is_empty() && !self.is_suspect(&entry) && self.staying() <= self.ceiling() {
             // From one hand to the next: the connection stays leased.
-            let woken = match self.hand_over(entry, now) {
-                Ok(waker) => Some(waker),
+            let delivery = match self.hand_over(entry, now) {
+                Ok(delivery) => Some(delivery),
                 Err(entry) => {
                     self.end_hold(&entry);
                     self.put_idle(entry);
@@ -75,7 +74,7 @@ impl<C> Core<C> {
                 }
             };
             self.pump_for_waiters(now);
-            return woken;
+            return delivery;
         }
         self.end_hold(&entry);
         if self.is_over() {
@@ -196,9 +195,8 @@ impl<C> Core<C> {
                 self.totals.connect_failed += 1;
                 self.back_off(now);
                 self.effects.events.push(PoolEvent::ManagerPanicked);
-                if let Some(waker) = self.queue.refuse_oldest(Refusal::Panicked) {
-                    self.effects.wake(waker);
-                }
+                let refused = self.queue.refuse_oldest(Refusal::Panicked);
+                self.effects.deliveries.extend(refused);
             }
             Attempt::Abandoned => {}
         }
@@ -242,8 +240,8 @@ impl<C> Core<C> {
             .events
             .push(PoolEvent::ConnectFailed { cause: cause.clone(), attempts: self.attempts.failed });
         if (permanent || self.config.fail_fast) && !self.has_live() {
-            while let Some(waker) = self.queue.refuse_oldest(Refusal::Failed(cause.clone())) {
-                self.effects.wake(waker);
+            while let Some(delivery) = self.queue.refuse_oldest(Refusal::Failed(cause.clone())) {
+                self.effects.deliveries.push(delivery);
             }
         }
     }
@@ -269,8 +267,8 @@ impl<C> Core<C> {
             self.rest(entry);
         } else if self.is_suspect(&entry) {
             self.start_check(entry);
-        } else if let Some(waker) = self.hand(entry, now) {
-            self.effects.wake(waker);
+        } else {
+            self.hand(entry, now);
         }
     }
 
@@ -292,30 +290,27 @@ impl<C> Core<C> {
         self.push_job(Job::Check(entry));
     }
 
-    /// Hands a connection directly to the oldest waiter, or lets it rest. Returns the waker.
-    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) -> Option<Waker> {
+    /// Hands a connection directly to the oldest waiter, or lets it rest.
+    pub(super) fn hand(&mut self, entry: Box<Entry<C>>, now: Tick) {
         match self.hand_over(entry, now) {
-            Ok(waker) => {
+            Ok(delivery) => {
                 self.counts.leased += 1;
-                Some(waker)
+                self.effects.deliveries.push(delivery);
             }
-            Err(entry) => {
-                self.put_idle(entry);
-                None
-            }
+            Err(entry) => self.put_idle(entry),
         }
     }
 
     /// Makes a connection the lease of the oldest waiter, from this moment on; the caller counts it as leased. Gives it
     /// back when nobody waits.
     #[inline]
-    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Waker, Box<Entry<C>>> {
-        let Some(caller) = self.queue.oldest().map(|waiting| waiting.caller) else { return Err(entry) };
+    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C>, Box<Entry<C>>> {
         let slot = entry.slot as usize;
-        let waker = self.queue.hand(entry)?;
+        let measured = self.measures_hold(now);
+        let (delivery, caller) = self.queue.hand(entry, measured)?;
         self.holds[slot] = Some(Hold::new(now, caller));
         self.acquired += 1;
-        Ok(waker)
+        Ok(delivery)
     }
 
     /// The lease on this connection ends.

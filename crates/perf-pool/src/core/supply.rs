@@ -29,8 +29,8 @@ impl<C> Core<C> {
                 self.retire(entry, why);
             } else if self.needs_check(&entry, now) {
                 self.start_check(entry);
-            } else if let Some(waker) = self.hand(entry, now) {
-                self.effects.wake(waker);
+            } else {
+                self.hand(entry, now);
             }
         }
     }

@@ -9,8 +9,8 @@ impl<C> Core<C> {
     pub(crate) fn tick(&mut self, now: Tick) -> Tick {
         self.notice_stall(now);
         self.recent = self.recent.max(now);
-        let effects = &mut self.effects;
-        self.queue.expire(now, |waker| effects.wake(waker));
+        let deliveries = &mut self.effects.deliveries;
+        self.queue.expire(now, |delivery| deliveries.push(delivery));
         if !self.closed {
             self.notice_ages(now);
             self.sweep_idle(now);
@@ -157,8 +157,8 @@ impl<C> Core<C> {
         while let Some(entry) = self.idle.pop_oldest() {
             self.retire(entry, Why::Shutdown);
         }
-        while let Some(waker) = self.queue.refuse_oldest(Refusal::Closed) {
-            self.effects.wake(waker);
+        while let Some(delivery) = self.queue.refuse_oldest(Refusal::Closed) {
+            self.effects.deliveries.push(delivery);
         }
     }
 

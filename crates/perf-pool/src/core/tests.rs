@@ -1,15 +1,16 @@
 //! The core against an oracle: random histories, each step checked against a few lines that know only the totals.
 
-use super::{Attempt, Begun, Caller, Core, Entry, Grant, Job, Take, Verdict, Waiting};
+use super::{Attempt, Begun, Caller, Core, Entry, Grant, Job, Seat, Spare, Take, Verdict, Waiting};
 use crate::PoolConfig;
-use crate::clock::{Offset, Tick};
+use crate::clock::Tick;
 use crate::error::Cause;
 use crate::manager::Condition;
+use perf_core::Rng;
 use perf_core::time::Duration;
-use perf_core::{Rng, Ticket};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ enum Step {
     Acquire,
     /// Polls a waiter.
     Poll(usize),
+    /// What is on its way to a waiter arrives.
+    Deliver,
     Cancel(usize),
     GiveBack(usize, Condition),
     Detach(usize),
@@ -41,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Acquire),
         5 => (0..32_usize).prop_map(Step::Poll),
+        6 => Just(Step::Deliver),
         2 => (0..32_usize).prop_map(Step::Cancel),
         8 => (0..32_usize, condition).prop_map(|(which, how)| Step::GiveBack(which, how)),
         1 => (0..32_usize).prop_map(Step::Detach),
@@ -61,17 +65,20 @@ struct World {
     #[expect(clippy::vec_box, reason = "the core hands out boxes, and takes them back as they are")]
     leases: Vec<Box<Entry<u32>>>,
     jobs: VecDeque<(Job<u32>, Option<Begun>)>,
-    queue: Vec<Ticket>,
+    queue: Vec<(usize, Arc<Seat<u32>>)>,
+    arrived: usize,
     /// Connections made, and connections gone for good: the oracle.
     made: usize,
     gone: usize,
-    served: Vec<Ticket>,
+    served: Vec<usize>,
+    /// What was given back and not yet laid on the next waiter's seat, who may leave meanwhile.
+    undelivered: Vec<super::Delivery<u32>>,
 }
 
 impl World {
     fn new(config: PoolConfig) -> Self {
         let now = Tick::at(1_000_000_000);
-        let mut core = Core::new(config, Rng::seeded(1), now, Offset::default());
+        let mut core = Core::new(config, Rng::seeded(1), now);
         core.running = true;
         Self {
             core,
@@ -79,9 +86,11 @@ impl World {
             leases: Vec::new(),
             jobs: VecDeque::new(),
             queue: Vec::new(),
+            arrived: 0,
             made: 0,
             gone: 0,
             served: Vec::new(),
+            undelivered: Vec::new(),
         }
     }
 
@@ -97,8 +106,22 @@ impl World {
             }
             self.jobs.push_back((job, begun));
         }
-        self.core.effects.wake_all();
-        self.core.effects = super::Effects::default();
+        for delivery in self.core.effects.take().deliveries {
+            self.deliver(delivery);
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        while let Some(delivery) = self.undelivered.pop() {
+            self.deliver(delivery);
+        }
+    }
+
+    fn deliver(&mut self, delivery: super::Delivery<u32>) {
+        if let Err(entry) = delivery.deliver() {
+            self.core.give_on(entry, self.now);
+            self.collect();
+        }
     }
 
     fn apply(&mut self, step: &Step) {
@@ -113,19 +136,23 @@ impl World {
                     let deadline = self.now.after(Duration::from_secs(2));
                     let caller = Caller { site, task: None };
                     let waiting = Waiting { since: self.now, deadline, caller };
-                    if let Ok(ticket) = self.core.join(Waker::noop().clone(), waiting, self.now) {
-                        self.queue.push(ticket);
+                    if let Ok(seat) = self.core.join(waiting, self.now) {
+                        self.queue.push((self.arrived, seat));
+                        self.arrived += 1;
                     }
                 }
             },
+            Step::Deliver => self.deliver_all(),
             Step::Poll(which) if !self.queue.is_empty() => self.poll(which % self.queue.len()),
             Step::Cancel(which) if !self.queue.is_empty() => {
-                let ticket = self.queue.remove(which % self.queue.len());
-                self.core.leave(ticket, self.now);
+                let (_, seat) = self.queue.remove(which % self.queue.len());
+                self.core.leave(seat, self.now);
             }
             Step::GiveBack(which, condition) if !self.leases.is_empty() => {
                 let entry = self.leases.swap_remove(which % self.leases.len());
-                drop(self.core.give_back(entry, *condition, self.now));
+                if let Some(delivery) = self.core.give_back(entry, *condition, self.now) {
+                    self.undelivered.push(delivery);
+                }
             }
             Step::Detach(which) if !self.leases.is_empty() => {
                 let entry = self.leases.swap_remove(which % self.leases.len());
@@ -159,14 +186,15 @@ impl World {
     }
 
     fn poll(&mut self, place: usize) {
-        let ticket = self.queue[place];
-        match self.core.poll(ticket, &mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => {}
-            Poll::Ready(Grant::Lease(entry)) => {
-                self.leases.push(entry);
-                self.served.push(self.queue.remove(place));
-            }
-            Poll::Ready(Grant::Refused(_)) => drop(self.queue.remove(place)),
+        let Poll::Ready((grant, other)) = self.queue[place].1.poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            return;
+        };
+        let (number, seat) = self.queue.remove(place);
+        self.core.reuse(Spare::of(seat, other));
+        if let Grant::Lease { entry, .. } = grant {
+            self.leases.push(entry);
+            self.served.push(number);
         }
     }
 
@@ -221,7 +249,10 @@ impl World {
         assert_eq!(jobs(|job| matches!(job, Job::Reset(_))), resetting);
         assert_eq!(jobs(|job| matches!(job, Job::Close { .. })), closing);
         let granted = leased - self.leases.len();
-        assert!(granted <= self.queue.len(), "{granted} connections wait for callers that are not there");
+        assert!(
+            granted <= self.queue.len() + self.undelivered.len(),
+            "{granted} connections wait for callers that are not there"
+        );
         let alive = self.core.idle() + leased + checking + resetting;
         assert_eq!(alive, self.made - self.gone);
         assert!(self.core.size() <= ceiling, "{} of at most {ceiling}", self.core.size());
@@ -259,12 +290,14 @@ proptest! {
             world.check(ceiling);
             ceiling = (world.core.config.max + overlap).max(world.core.size().min(ceiling));
         }
-        while let Some(ticket) = world.queue.pop() {
-            world.core.leave(ticket, world.now);
+        while let Some((_, seat)) = world.queue.pop() {
+            world.core.leave(seat, world.now);
             world.collect();
         }
+        world.deliver_all();
         while !world.leases.is_empty() {
             world.apply(&Step::GiveBack(0, Condition::Clean));
+            world.deliver_all();
         }
         world.apply(&Step::Resume);
         for _ in 0..4000 {
@@ -289,11 +322,12 @@ fn waiters_are_served_in_order_of_arrival() {
     for _ in 0..6 {
         world.apply(&Step::Acquire);
     }
-    let arrived = world.queue.clone();
+    let arrived: Vec<usize> = (0..6).collect();
     for _ in 0..200 {
         world.apply(&Step::Finish(0, true));
         world.apply(&Step::Poll(0));
         world.apply(&Step::GiveBack(0, Condition::Clean));
+        world.deliver_all();
     }
     assert_eq!(world.served, arrived);
 }

@@ -1,12 +1,12 @@
 use super::lease::Lease;
 use super::shared::Shared;
 use crate::clock::{Clock, Tick};
-use crate::core::{Caller, Core, Grant, Refusal, Take, Waiting};
+use crate::core::{Caller, Core, Grant, Refusal, Seat, Spare, Take, Waiting};
 use crate::error::Error;
 use crate::manager::Manager;
 use crate::sync::MutexGuard;
+use perf_core::Deadline;
 use perf_core::time::{self, Duration, Sleep};
-use perf_core::{Deadline, Ticket};
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -35,22 +35,25 @@ pub struct Acquire<'a, M: Manager> {
     shared: &'a Arc<Shared<M>>,
     site: &'static Location<'static>,
     patience: Patience,
-    state: State,
+    state: State<M::Connection>,
     /// Set only where the maintenance task runs in another runtime, which may stand still while this one goes on.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum State {
+enum State<C> {
     New,
-    Waiting(Place),
+    Waiting(Place<C>),
     Done,
 }
 
 /// A place in the queue.
+struct Place<C> {
+    seat: Arc<Seat<C>>,
+    times: Times,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    ticket: Ticket,
+struct Times {
     since: Tick,
     deadline: Tick,
     /// Whether the wait is measured.
@@ -101,24 +104,25 @@ impl<'a, M: Manager> Acquire<'a, M> {
             self.shared.release(core);
             return Poll::Ready(Ok(lease));
         }
-        let clock = self.shared.clock;
+        let clock = &self.shared.clock;
         let far = matches!(self.patience, Patience::Configured) && self.shared.acquire_timeout >= FAR;
         let measured = core.measures_wait(now);
-        let now = if far && !measured { now } else { clock.now().max(now) };
+        let since = if far && !measured { now } else { clock.now().max(now) };
         let deadline = match self.patience {
-            Patience::Configured => now.after(self.shared.acquire_timeout),
+            Patience::Configured => since.after(self.shared.acquire_timeout),
             Patience::Until(deadline) => clock.deadline(deadline),
         };
-        self.queue(core, context, Waiting { since: now, deadline, caller }, measured)
+        self.queue(core, context, caller, Times { since, deadline, measured })
     }
 
     /// Takes a place in the queue. Whoever has no time left is told at once why there is nothing.
+    #[inline]
     fn queue(
         &mut self,
         mut core: MutexGuard<'a, Core<M::Connection>>,
         context: &mut Context<'_>,
-        waiting: Waiting,
-        measured: bool,
+        caller: Caller,
+        times: Times,
     ) -> Poll<Result<Lease<M>, Error>> {
         self.state = State::Done;
         if !core.running {
@@ -126,7 +130,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
             self.shared.ensure_running()?;
             core = self.shared.lock();
         }
-        let Waiting { since, deadline, .. } = waiting;
+        let Times { since, deadline, .. } = times;
         if core.waiting() == 0 {
             // Looked at only by the first in line: naming the runtime costs as much as a lock.
             core.foreign = tokio::runtime::Handle::try_current().ok().map(|own| own.id()) != core.runtime;
@@ -136,15 +140,15 @@ impl<'a, M: Manager> Acquire<'a, M> {
             core.totals.timed_out += 1;
             Err(Refusal::TimedOut)
         } else {
-            core.join(context.waker().clone(), waiting, since)
+            core.join(Waiting { since, deadline, caller }, since)
         };
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
-        self.state = State::Waiting(Place { ticket: joined?, since, deadline, measured });
+        self.state = State::Waiting(Place { seat: joined?, times });
         if foreign {
             self.set_timer(context, deadline);
         }
-        Poll::Pending
+        self.resume(context)
     }
 
     fn set_timer(&mut self, context: &mut Context<'_>, deadline: Tick) {
@@ -158,57 +162,71 @@ impl<'a, M: Manager> Acquire<'a, M> {
     }
 
     /// Gives up when this caller's own timer says so.
-    fn mind_deadline(&mut self, context: &mut Context<'_>, place: Place) -> Poll<Result<Lease<M>, Error>> {
+    fn mind_deadline(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         if timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.state = State::Done;
+        let State::Waiting(place) = std::mem::replace(&mut self.state, State::Done) else {
+            return Poll::Pending;
+        };
         let now = self.shared.clock.now();
         let mut core = self.shared.lock();
-        core.leave(place.ticket, now);
-        core.totals.timed_out += 1;
-        let error = self.shared.explain(&core, Refusal::TimedOut, place.since, now);
-        self.shared.release(core);
-        Poll::Ready(Err(error))
+        core.leave(place.seat, now);
+        Poll::Ready(Err(self.refused(core, Refusal::TimedOut, place.times)))
     }
 
+    /// Looks what lies on the seat.
     #[inline]
-    fn resume(&mut self, context: &mut Context<'_>, place: Place) -> Poll<Result<Lease<M>, Error>> {
-        let clock = self.shared.clock;
-        let glance = clock.glance();
-        let mut core = self.shared.lock();
-        let Poll::Ready(grant) = core.poll(place.ticket, context) else {
-            drop(core);
-            return self.mind_deadline(context, place);
+    fn resume(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
+        let State::Waiting(place) = &self.state else { return Poll::Pending };
+        let Poll::Ready((grant, other)) = place.seat.poll(context) else {
+            return if self.timer.is_some() { self.mind_deadline(context) } else { Poll::Pending };
         };
-        self.state = State::Done;
-        let mut now = core.see(glance);
+        let State::Waiting(Place { seat, times }) = std::mem::replace(&mut self.state, State::Done) else {
+            return Poll::Pending;
+        };
+        let spare = Spare::of(seat, other);
+        let clock = &self.shared.clock;
+        let mut now = clock.glance();
         // Near the end, or where the wait is measured, the exact time matters.
-        if place.measured || now.after(Clock::COARSE) >= place.deadline {
+        if times.measured || now.after(Clock::COARSE) >= times.deadline {
             now = clock.now();
         }
         match grant {
-            Grant::Lease(entry) if now < place.deadline => {
-                let measured = core.measures_hold(now);
-                let lease = Lease::new(self.shared, entry, measured);
-                self.shared.release(core);
-                if place.measured {
-                    self.shared.waits.record_duration(now.since(place.since));
+            Grant::Lease { entry, measured } if now < times.deadline => {
+                if times.measured {
+                    self.shared.waits.record_duration(now.since(times.since));
                 }
-                Poll::Ready(Ok(lease))
+                Poll::Ready(Ok(Lease::new(self.shared, entry, measured).after_waiting(spare)))
             }
-            Grant::Lease(late) => {
-                core.give_on(late, now);
-                self.refused(core, Refusal::TimedOut, place)
+            grant => self.end(context, grant, spare, times),
+        }
+    }
+
+    /// What was laid on the seat is not a connection, or it came too late.
+    #[cold]
+    fn end(
+        &mut self,
+        context: &mut Context<'_>,
+        grant: Grant<M::Connection>,
+        spare: Spare<M::Connection>,
+        times: Times,
+    ) -> Poll<Result<Lease<M>, Error>> {
+        let now = self.shared.clock.now();
+        let mut core = self.shared.lock();
+        core.reuse(spare);
+        let refusal = match grant {
+            Grant::Lease { entry, .. } => {
+                core.give_on(entry, now);
+                Refusal::TimedOut
             }
             Grant::Refused(Refusal::Orphaned) => {
-                let caller = Caller::here(self.site);
-                let waiting = Waiting { since: place.since, deadline: place.deadline, caller };
-                self.queue(core, context, waiting, place.measured)
+                return self.queue(core, context, Caller::here(self.site), times);
             }
-            Grant::Refused(refusal) => self.refused(core, refusal, place),
-        }
+            Grant::Refused(refusal) => refusal,
+        };
+        Poll::Ready(Err(self.refused(core, refusal, times)))
     }
 
     #[cold]
@@ -216,16 +234,16 @@ impl<'a, M: Manager> Acquire<'a, M> {
         &self,
         mut core: MutexGuard<'a, Core<M::Connection>>,
         refusal: Refusal,
-        place: Place,
-    ) -> Poll<Result<Lease<M>, Error>> {
+        times: Times,
+    ) -> Error {
         let now = self.shared.clock.now();
         core.totals.timed_out += u64::from(matches!(refusal, Refusal::TimedOut));
-        let error = self.shared.explain(&core, refusal, place.since, now);
+        let error = self.shared.explain(&core, refusal, times.since, now);
         self.shared.release(core);
-        if place.measured {
-            self.shared.waits.record_duration(now.since(place.since));
+        if times.measured {
+            self.shared.waits.record_duration(now.since(times.since));
         }
-        Poll::Ready(Err(error))
+        error
     }
 }
 
@@ -234,9 +252,9 @@ impl<M: Manager> Future for Acquire<'_, M> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.state {
+        match &self.state {
             State::New => self.start(context),
-            State::Waiting(place) => self.resume(context, place),
+            State::Waiting(_) => self.resume(context),
             State::Done => Poll::Pending,
         }
     }
@@ -245,11 +263,11 @@ impl<M: Manager> Future for Acquire<'_, M> {
 impl<M: Manager> Drop for Acquire<'_, M> {
     #[inline]
     fn drop(&mut self) {
-        if let State::Waiting(place) = self.state {
+        if let State::Waiting(place) = std::mem::replace(&mut self.state, State::Done) {
             let now = self.shared.clock.now();
             self.shared.with(|core| {
                 core.totals.cancelled += 1;
-                core.leave(place.ticket, now);
+                core.leave(place.seat, now);
             });
         }
     }
@@ -259,7 +277,7 @@ impl<M: Manager> fmt::Debug for Acquire<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquire")
             .field("site", &self.site)
-            .field("state", &self.state)
+            .field("waiting", &matches!(self.state, State::Waiting(_)))
             .finish_non_exhaustive()
     }
 }

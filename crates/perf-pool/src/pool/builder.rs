@@ -147,7 +147,7 @@ impl<M: Manager> Builder<M> {
         self.config.validate()?;
         let rng = self.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         let clock = Clock::new();
-        let core = Core::new(self.config, rng, clock.now(), clock.offset());
+        let core = Core::new(self.config, rng, clock.now());
         let shared = Arc::new(Shared::new(core, clock, self.manager, self.name, self.setup, self.listener));
         // Without a runtime the task starts later.
         let _ = shared.ensure_running();

@@ -1,6 +1,6 @@
 use super::shared::Shared;
 use crate::clock::Tick;
-use crate::core::Entry;
+use crate::core::{Entry, Spare};
 use crate::manager::Manager;
 use perf_core::time::Duration;
 use std::fmt;
@@ -16,6 +16,8 @@ pub struct Lease<M: Manager> {
     shared: Arc<Shared<M>>,
     /// There until the lease is dropped or detached.
     entry: Option<Box<Entry<M::Connection>>>,
+    /// The seat on which its user waited, kept for another.
+    spare: Option<Spare<M::Connection>>,
     /// When it began, if the time it is held is measured.
     measured: Option<Tick>,
     tainted: bool,
@@ -25,7 +27,13 @@ impl<M: Manager> Lease<M> {
     #[inline]
     pub(super) fn new(shared: &Arc<Shared<M>>, entry: Box<Entry<M::Connection>>, measured: bool) -> Self {
         let measured = measured.then(|| shared.clock.now());
-        Self { shared: Arc::clone(shared), entry: Some(entry), measured, tainted: false }
+        Self { shared: Arc::clone(shared), entry: Some(entry), spare: None, measured, tainted: false }
+    }
+
+    #[inline]
+    pub(super) fn after_waiting(mut self, spare: Spare<M::Connection>) -> Self {
+        self.spare = Some(spare);
+        self
     }
 
     /// Marks the connection as one to be put in order before anyone else uses it.
@@ -89,7 +97,7 @@ impl<M: Manager> Drop for Lease<M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.shared.give_back(entry, self.tainted, self.measured);
+            self.shared.give_back(entry, self.spare.take(), (self.tainted, self.measured));
         }
     }
 }

@@ -38,9 +38,9 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
     let mut others = JoinSet::new();
     let mut jobs = VecDeque::new();
     loop {
-        let (now, offset) = (shared.clock.now(), shared.clock.offset());
+        shared.clock.adjust();
+        let now = shared.clock.now();
         let (next, finished, idle_out) = shared.with(|core| {
-            core.adjust(offset);
             let next = core.tick(now);
             std::mem::swap(&mut core.jobs, &mut jobs);
             (next, core.finished(), core.closed || core.paused)

@@ -1,6 +1,6 @@
 use super::maintain;
 use crate::clock::{Clock, Tick};
-use crate::core::{Core, Job, Refusal};
+use crate::core::{Core, Delivery, Entry, Job, Refusal, Spare};
 use crate::error::{Error, Saturated};
 use crate::event::PoolEvent;
 use crate::manager::{Condition, Manager};
@@ -101,7 +101,7 @@ impl<M: Manager> Shared<M> {
 
     #[cold]
     fn follow_up(&self, mut core: MutexGuard<'_, Core<M::Connection>>) {
-        let mut effects = std::mem::take(&mut core.effects);
+        let effects = core.effects.take();
         let undone = if core.running { VecDeque::new() } else { core.abandon_jobs() };
         drop(core);
         if effects.signal {
@@ -110,13 +110,24 @@ impl<M: Manager> Shared<M> {
         if effects.changed {
             self.changed.notify_waiters();
         }
-        effects.wake_all();
+        for delivery in effects.deliveries {
+            self.deliver(delivery);
+        }
         drop_quietly(undone);
         if let Some(listener) = &self.listener {
             for event in &effects.events {
                 // A listener that panics must not take the caller's lease or the maintenance task with it.
                 let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
             }
+        }
+    }
+
+    /// Gives a waiter what it was chosen for; if it has gone away meanwhile, the next one gets the connection.
+    #[inline]
+    fn deliver(&self, delivery: Delivery<M::Connection>) {
+        if let Err(entry) = delivery.deliver() {
+            let now = self.clock.now();
+            self.with(|core| core.give_on(entry, now));
         }
     }
 
@@ -137,13 +148,13 @@ impl<M: Manager> Shared<M> {
     }
 
     /// A lease comes back: looks at the connection and gives it to the next. `measured` is when the lease began, if the
-    /// time it is held is measured.
+    /// time it is held is measured; `spare` is the seat on which its user waited.
     #[inline]
     pub(super) fn give_back(
         &self,
-        mut entry: Box<crate::core::Entry<M::Connection>>,
-        tainted: bool,
-        measured: Option<Tick>,
+        mut entry: Box<Entry<M::Connection>>,
+        spare: Option<Spare<M::Connection>>,
+        (tainted, measured): (bool, Option<Tick>),
     ) {
         let manager = &self.manager;
         let seen = catch_unwind(AssertUnwindSafe(|| manager.condition(&mut entry.connection)));
@@ -156,14 +167,17 @@ impl<M: Manager> Shared<M> {
         let glance = self.clock.glance();
         let mut core = self.lock();
         let now = core.see(glance);
-        let woken = core.give_back(entry, condition, now);
+        if let Some(spare) = spare {
+            core.reuse(spare);
+        }
+        let delivery = core.give_back(entry, condition, now);
         if let Some(held) = held {
             core.learn_hold(held);
             self.holds.record_duration(held);
         }
         self.release(core);
-        if let Some(waker) = woken {
-            waker.wake();
+        if let Some(delivery) = delivery {
+            self.deliver(delivery);
         }
     }
 
