@@ -22,6 +22,7 @@
 //! | [`PostgresServer`], [`MariaDbServer`], [`RedisServer`], [`RedisCluster`], [`RedisSentinel`] | real servers that belong to one test: start, stop, kill, pause, resume, restart |
 //! | [`FaultProxy`] | a TCP proxy that delays, stalls, drops, corrupts, throttles, cuts, half-opens and refuses |
 //! | [`Script`], `ScriptedService` | an operation, or a tower service, that answers by script in paused time |
+//! | `WebSocketServer` | topics over WebSocket, cut, stalled, reordered, restarted and forgotten by script |
 //! | [`cancel_at_every_await`] | drops a future at each of its awaits in turn |
 //! | [`Recorder`], [`assert_metrics_documented`] | what components report, and whether their documentation says the same |
 //! | [`contract`] | the rules for numbers and for tower middleware |
@@ -31,6 +32,7 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `tower` | `ScriptedService` and `contract::layer` | the `tower-service` crate |
+//! | `websocket` | `WebSocketServer` | the `tokio-tungstenite` crate |
 //!
 //! # What it is not
 //!
@@ -51,6 +53,8 @@ mod script;
 mod server;
 #[cfg(feature = "tower")]
 mod service;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use cancel::cancel_at_every_await;
 pub use documented::{assert_all_metrics_documented, assert_metrics_documented};
@@ -63,3 +67,5 @@ pub use server::{
 };
 #[cfg(feature = "tower")]
 pub use service::ScriptedService;
+#[cfg(feature = "websocket")]
+pub use websocket::WebSocketServer;
