@@ -64,6 +64,8 @@ mod managers;
 mod pool;
 pub mod sizing;
 mod sync;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 #[cfg(feature = "bb8")]
 pub use adapters::Bb8;

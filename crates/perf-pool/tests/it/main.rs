@@ -20,3 +20,5 @@ mod scenarios;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod validate;
+#[cfg(feature = "websocket")]
+mod websocket;

@@ -1,0 +1,108 @@
+use super::error::Ended;
+use super::reconnect::{End, Next, Reconnect};
+use super::session::Session;
+use super::shared::Shared;
+use futures_util::FutureExt;
+use perf_core::time;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// Keeps one connection: makes it, lets it live, and makes it again, until it is closed or refused for good.
+pub(super) async fn run(shared: Arc<Shared>, link: u64) {
+    let mut rng = shared.fork_rng();
+    let config = &shared.config;
+    let mut reconnect = Reconnect::new(config.backoff(), config.stable_after);
+    loop {
+        let (endpoint, url) = shared.endpoints.choose(time::now(), &mut rng);
+        let end = live(&shared, link, endpoint, &url, &mut reconnect).await;
+        shared.endpoints.let_go(endpoint);
+        let hint = match &end {
+            End::Closed(code, reason) => shared.protocol.retry_hint(*code, reason),
+            _ => None,
+        };
+        let next = reconnect.ended(&end, hint, time::now(), &mut rng);
+        let wait = match (next, end) {
+            (Next::After(wait), _) => wait,
+            (Next::Stop, End::Closed(code, reason)) => {
+                shared.with_hub(|hub| hub.refused(link, &Ended::Fatal { code, reason }));
+                shared.changed.notify_waiters();
+                return;
+            }
+            (Next::Stop, _) => return shared.with_hub(|hub| hub.remove(link)),
+        };
+        let goes_on = shared.with_hub(|hub| hub.lost(link));
+        shared.changed.notify_waiters();
+        if !goes_on || !rest(&shared, link, wait).await {
+            shared.with_hub(|hub| hub.remove(link));
+            shared.changed.notify_waiters();
+            return;
+        }
+    }
+}
+
+/// Makes a connection and lets it live.
+async fn live(shared: &Shared, link: u64, endpoint: usize, url: &str, reconnect: &mut Reconnect) -> End {
+    let connecting = AssertUnwindSafe(shared.connect.connect(url)).catch_unwind();
+    let connected = tokio::select! {
+        connected = time::timeout(shared.config.connect_timeout, connecting) => connected,
+        () = shared.closed() => return End::Ours,
+    };
+    let transport = match connected {
+        Ok(Ok(Ok(transport))) => transport,
+        failed => {
+            if let Ok(Ok(Err(cause))) = failed {
+                shared.set_last_error(Some(cause));
+            } else if let Ok(Err(_)) = failed {
+                shared.totals.panicked.increment();
+            } else {
+                shared.set_last_error(Some(crate::error::Cause::new(time::Elapsed)));
+            }
+            shared.totals.connect_failed.increment();
+            shared.endpoints.failed(endpoint, time::now());
+            return End::Cut;
+        }
+    };
+    shared.totals.connected.increment();
+    shared.endpoints.succeeded(endpoint);
+    shared.set_last_error(None);
+    let now = time::now();
+    reconnect.opened(now);
+    let parts = shared.with_hub(|hub| {
+        hub.opened(link, now);
+        hub.link(link).map(|link| (Arc::clone(&link.signal), Arc::clone(&link.messages)))
+    });
+    shared.changed.notify_waiters();
+    let Some(parts) = parts else { return End::Ours };
+    let mut session = Session::new(shared, link, parts, transport, shared.fork_rng());
+    let end = AssertUnwindSafe(session.run()).catch_unwind().await.unwrap_or_else(|_| {
+        shared.totals.panicked.increment();
+        End::Cut
+    });
+    session.disconnect();
+    match &end {
+        End::Cut => shared.totals.ended_cut.increment(),
+        End::Stalled => shared.totals.ended_stalled.increment(),
+        End::Closed(..) => shared.totals.ended_by_server.increment(),
+        End::Ours => shared.totals.ended_by_us.increment(),
+    }
+    end
+}
+
+/// Waits before the next connection is made, no longer than the pool lives. Returns whether it lives.
+async fn rest(shared: &Shared, link: u64, wait: time::Duration) -> bool {
+    let until = time::now() + wait;
+    loop {
+        let mut changed = std::pin::pin!(shared.changed.notified());
+        changed.as_mut().enable();
+        let stays = {
+            let hub = shared.hub();
+            !hub.closed && hub.links().contains_key(&link)
+        };
+        if !stays {
+            return false;
+        }
+        if time::timeout_at(until, changed).await.is_err() {
+            return true;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The WebSocket pool: statements of section 4, in paused time against a server in memory.
+
+mod exclusive;
+mod journey;
+mod lines;
+mod shared;
