@@ -16,6 +16,8 @@ use tokio::sync::{Notify, Semaphore};
 pub(super) enum Command {
     Subscribe(Arc<Stream>),
     Unsubscribe(Arc<Stream>),
+    /// Something is held back that the connection before had promised to look at again.
+    LookAgain(Arc<Stream>),
     Call(Call),
     Close,
 }
@@ -205,6 +207,16 @@ impl Hub {
             }
         }
         self.close_if_empty(old);
+    }
+
+    /// A connection has ended that was going to look again at what a subscription holds back.
+    pub(super) fn look_again(&mut self, stream: Arc<Stream>) {
+        let home = self.streams.get(&stream.id).and_then(|placed| placed.home);
+        // Without a home, the acknowledgement of the next one sees to it.
+        if let Some(link) = home.and_then(|home| self.links.get_mut(&home)) {
+            link.commands.push_back(Command::LookAgain(stream));
+            link.signal.notify_one();
+        }
     }
 
     /// A link has lost its connection. Returns whether it is to make another.

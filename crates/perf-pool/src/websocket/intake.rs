@@ -105,8 +105,10 @@ impl Intake {
         if !self.is_moving() {
             self.overlap = Overlap::default();
         }
-        // What is held back may be sent again by the next connection.
-        self.hold_until = None;
+        if self.home.is_none() {
+            // What is missing may be sent again by the next connection.
+            self.hold_until = None;
+        }
     }
 
     const fn is_moving(&self) -> bool {
@@ -206,7 +208,10 @@ impl Intake {
             let _ = first.send(Ok(()));
         }
         let again = std::mem::replace(&mut self.attached_before, true);
-        if self.home != Some(link) || self.is_moving() {
+        if self.heir == Some(link) && matches!(position, Position::Restarted(_)) {
+            // The numbers of the old connection mean nothing in the new count.
+            self.home = None;
+        } else if self.home != Some(link) || self.is_moving() {
             return effect;
         }
         let Self { sequencer, inbox, .. } = self;

@@ -1,4 +1,5 @@
 use super::error::Ended;
+use super::intake::Stream;
 use super::reconnect::{End, Next, Reconnect};
 use super::session::Session;
 use super::shared::Shared;
@@ -14,7 +15,7 @@ pub(super) async fn run(shared: Arc<Shared>, link: u64) {
     let mut reconnect = Reconnect::new(config.backoff(), config.stable_after);
     loop {
         let (endpoint, url) = shared.endpoints.choose(time::now(), &mut rng);
-        let end = live(&shared, link, endpoint, &url, &mut reconnect).await;
+        let (end, held) = live(&shared, link, endpoint, &url, &mut reconnect).await;
         shared.endpoints.let_go(endpoint);
         let hint = match &end {
             End::Closed(code, reason) => shared.protocol.retry_hint(*code, reason),
@@ -30,7 +31,12 @@ pub(super) async fn run(shared: Arc<Shared>, link: u64) {
             }
             (Next::Stop, _) => return shared.with_hub(|hub| hub.remove(link)),
         };
-        let goes_on = shared.with_hub(|hub| hub.lost(link));
+        let goes_on = shared.with_hub(|hub| {
+            let goes_on = hub.lost(link);
+            // Now that everything has its new place.
+            held.into_iter().for_each(|stream| hub.look_again(stream));
+            goes_on
+        });
         shared.changed.notify_waiters();
         if !goes_on || !rest(&shared, link, wait).await {
             shared.with_hub(|hub| hub.remove(link));
@@ -40,12 +46,18 @@ pub(super) async fn run(shared: Arc<Shared>, link: u64) {
     }
 }
 
-/// Makes a connection and lets it live.
-async fn live(shared: &Shared, link: u64, endpoint: usize, url: &str, reconnect: &mut Reconnect) -> End {
+/// Makes a connection and lets it live. Returns how it ended, and what it leaves to be looked at again.
+async fn live(
+    shared: &Shared,
+    link: u64,
+    endpoint: usize,
+    url: &str,
+    reconnect: &mut Reconnect,
+) -> (End, Vec<Arc<Stream>>) {
     let connecting = AssertUnwindSafe(shared.connect.connect(url)).catch_unwind();
     let connected = tokio::select! {
         connected = time::timeout(shared.config.connect_timeout, connecting) => connected,
-        () = shared.closed() => return End::Ours,
+        () = shared.closed() => return (End::Ours, Vec::new()),
     };
     let transport = match connected {
         Ok(Ok(Ok(transport))) => transport,
@@ -59,7 +71,7 @@ async fn live(shared: &Shared, link: u64, endpoint: usize, url: &str, reconnect:
             }
             shared.totals.connect_failed.increment();
             shared.endpoints.failed(endpoint, time::now());
-            return End::Cut;
+            return (End::Cut, Vec::new());
         }
     };
     shared.totals.connected.increment();
@@ -72,20 +84,20 @@ async fn live(shared: &Shared, link: u64, endpoint: usize, url: &str, reconnect:
         hub.link(link).map(|link| (Arc::clone(&link.signal), Arc::clone(&link.messages)))
     });
     shared.changed.notify_waiters();
-    let Some(parts) = parts else { return End::Ours };
+    let Some(parts) = parts else { return (End::Ours, Vec::new()) };
     let mut session = Session::new(shared, link, parts, transport, shared.fork_rng());
     let end = AssertUnwindSafe(session.run()).catch_unwind().await.unwrap_or_else(|_| {
         shared.totals.panicked.increment();
         End::Cut
     });
-    session.disconnect();
+    let held = session.disconnect();
     match &end {
         End::Cut => shared.totals.ended_cut.increment(),
         End::Stalled => shared.totals.ended_stalled.increment(),
         End::Closed(..) => shared.totals.ended_by_server.increment(),
         End::Ours => shared.totals.ended_by_us.increment(),
     }
-    end
+    (end, held)
 }
 
 /// Waits before the next connection is made, no longer than the pool lives. Returns whether it lives.

@@ -125,8 +125,8 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Whoever still waits for an answer is told that none will come.
-    pub(super) fn disconnect(&mut self) {
+    /// Whoever still waits for an answer is told that none will come; what was to be looked at again is passed on.
+    pub(super) fn disconnect(&mut self) -> Vec<Arc<Stream>> {
         let gone = || Err(Error::Disconnected { pool: self.shared.name.clone() });
         for (_, asked) in self.asked.drain() {
             if let Asked::Request(reply) = asked {
@@ -138,6 +138,7 @@ impl<'s> Session<'s> {
                 let _ = reply.send(gone());
             }
         }
+        std::mem::take(&mut self.held).into_values().collect()
     }
 
     fn take_commands(&mut self) {
@@ -166,6 +167,9 @@ impl<'s> Session<'s> {
                     stream.lock().detach(self.link);
                     let id = hub.number();
                     self.unsubscribe(id, &stream);
+                }
+                Command::LookAgain(stream) => {
+                    self.held.insert((self.now, stream.id), stream);
                 }
                 Command::Call(call) => self.call(call),
                 Command::Close => return self.close(),

@@ -4,6 +4,7 @@ use super::hub::{Command, Hub, Phase};
 use super::intake::{Intake, Stream};
 use super::overlap::Overlap;
 use super::place::{Resize, Size, wanted};
+use super::protocol::Position;
 use super::reconnect::{End, Next, Reconnect, hint_in};
 use super::sequence::{Seen, Sequencer};
 use super::topic::Topic;
@@ -227,6 +228,54 @@ fn s4_7_size_follows_the_load_at_once_up_and_slowly_down() {
     assert_eq!(size.decide(4, 2, &config, now + SECOND * 60), Resize::Stay);
     assert_eq!(size.decide(4, 2, &config, now + SECOND * 120), Resize::ShrinkByOne);
     assert_eq!(size.decide(3, 2, &config, now + SECOND * 121), Resize::Stay, "one a minute");
+}
+
+fn event(number: u64) -> Message {
+    Message::text(format!("message {number}"))
+}
+
+fn read(intake: &mut Intake) -> Vec<Delivery> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::iter::from_fn(|| match intake.poll(&mut context) {
+        std::task::Poll::Ready((Ok(delivery), _)) => Some(delivery),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn s4_5_what_is_held_back_during_a_move_comes_out_after_it() {
+    let config = WebSocketConfig { reorder: 16, ..WebSocketConfig::default() };
+    let mut intake = Intake::new(&Topic::new("t"), &config, None);
+    let now = time::now();
+    intake.set_home(1);
+    intake.receive(1, Some(1), event(1), now);
+    intake.set_heir(2);
+    let effect = intake.receive(1, Some(5), event(5), now);
+    let until = effect.look_again.expect("the new connection may have what is missing");
+    intake.acknowledge(2, Position::Unknown, now);
+    intake.promote();
+    intake.detach(1);
+    assert_eq!(read(&mut intake), [Delivery::Message(event(1))]);
+    intake.look_again(until);
+    let gap = Delivery::Gap { last_seen: 1, next: 5 };
+    assert_eq!(read(&mut intake), [gap, Delivery::Message(event(5))]);
+}
+
+#[test]
+fn s4_5_a_move_to_a_server_that_counts_anew_leaves_the_old_count_behind() {
+    let mut intake = Intake::new(&Topic::new("t"), &WebSocketConfig::default(), None);
+    let now = time::now();
+    intake.set_home(1);
+    intake.acknowledge(1, Position::Next(7), now);
+    intake.receive(1, Some(7), event(7), now);
+    intake.set_heir(2);
+    intake.acknowledge(2, Position::Restarted(1), now);
+    intake.receive(1, Some(8), event(8), now);
+    intake.promote();
+    intake.receive(2, Some(1), event(1), now);
+    let restarted = Delivery::Restarted { last_seen: Some(7), next: 1 };
+    assert_eq!(read(&mut intake), [Delivery::Message(event(7)), restarted, Delivery::Message(event(1))]);
 }
 
 fn hub(max: usize, max_streams: usize) -> Hub {
