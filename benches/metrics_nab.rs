@@ -7,8 +7,12 @@
 
 use perf_core::time::{self, Duration};
 use perf_metrics::{Detector, DetectorConfig};
+use perfkit_benches::{CountingAllocator, allocations_during};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// A file of the corpus and its labelled windows.
 struct Series {
@@ -57,6 +61,22 @@ fn main() {
         println!("metrics_nab {profile} best={best:.1} threshold={threshold:.3} shipped={:.1}", score(0.5));
     }
     alarms(&corpus, &answers);
+    memory(&corpus);
+}
+
+/// However many values come, the detector allocates nothing after it was made.
+#[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
+fn memory(corpus: &[Series]) {
+    let mut detector = Detector::new(DetectorConfig::default()).expect("the defaults are valid");
+    let count = allocations_during(|| {
+        for series in corpus {
+            for (at, value) in series.at.iter().zip(&series.values) {
+                std::hint::black_box(detector.observe(*value, Duration::from_secs(*at)));
+            }
+        }
+    });
+    println!("metrics_nab allocations={count} bytes={} and 768 for the phases", size_of::<Detector>());
+    assert_eq!(count, 0);
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]

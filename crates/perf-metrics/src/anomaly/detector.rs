@@ -1,32 +1,11 @@
 //! An online detector in constant memory: onsets, not points.
 
+use super::evidence::{Level, Season, Stillness, Trend};
 use perf_core::InvalidConfig;
 use std::time::Duration;
 
-/// Phases of a period: half-hours of a day.
-const PHASES: usize = 48;
-
-/// Values a phase must have seen before its baseline means anything.
-const PHASE_WARM_UP: u32 = 6;
-
-/// How quickly the prediction follows the values.
-const FOLLOW: f64 = 0.05;
-
-/// How quickly the recent error follows the errors.
-const RECENT: f64 = 0.05;
-
-/// How slowly the usual error follows the errors.
-const USUAL: f64 = 0.001;
-
-/// The same two for errors against the season.
-const SEASON_RECENT: f64 = 0.15;
-const SEASON_USUAL: f64 = 0.003;
-
 /// Weight of the season's evidence beside the prediction's.
 const SEASON_WEIGHT: f64 = 1.5;
-
-/// How quickly a phase's baseline follows.
-const PHASE_FOLLOW: f64 = 0.1;
 
 /// How an anomaly is told from the usual.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,8 +25,8 @@ pub struct DetectorConfig {
     /// Length of the season; a day by default.
     #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub period: Duration,
-    /// Onsets a week that are too many: each raises the threshold by half, and it sinks back in the time that one onset
-    /// of the budget may take. 7 by default.
+    /// Onsets a week that may be false: each onset doubles the threshold, and it sinks back in the time that one onset of
+    /// the budget may take. 1 by default.
     pub budget_per_week: f64,
 }
 
@@ -58,7 +37,7 @@ impl Default for DetectorConfig {
             warm_up: 300,
             refractory: 200,
             period: Duration::from_secs(86_400),
-            budget_per_week: 7.0,
+            budget_per_week: 1.0,
         }
     }
 }
@@ -86,10 +65,21 @@ impl DetectorConfig {
     }
 }
 
-/// Watches one series, a value at a time. Takes a fraction of a microsecond and 900 bytes, however long it runs.
+/// Watches one series, a value at a time. Takes a fraction of a microsecond and a kilobyte, however long it runs.
 ///
-/// It compares the error of a short-sighted prediction, and the distance from the same time of earlier days, with what
-/// both usually are. It reports the moment at which something starts, not every point that is unusual.
+/// Five tests look at each value and compare it with what is usual for this series:
+///
+/// | test | what it sees |
+/// |---|---|
+/// | `level` | a short-sighted prediction has become wrong: steps, bursts, a wider spread |
+/// | `season` | this is not what this time of day is like: missing, weaker or stronger waves |
+/// | `spike` | one value is far out |
+/// | `flat` | values hardly change any more |
+/// | `drift` | the level of the last fifty values leaves that of the last five hundred |
+///
+/// Level and season speak together, because most anomalies show in both; of the others the loudest counts. Each is
+/// measured by its own past, so that a series which is wild by nature has to become wilder. What is reported is the
+/// moment at which something starts, not every point that is unusual.
 ///
 /// ```
 /// use perf_metrics::{Detector, DetectorConfig};
@@ -107,28 +97,14 @@ impl DetectorConfig {
 pub struct Detector {
     config: DetectorConfig,
     count: u64,
-    predicted: f64,
-    error: Drift,
-    season: Drift,
-    phases: Box<[Phase; PHASES]>,
+    level: Level,
+    season: Season,
+    stillness: Stillness,
+    trend: Trend,
     /// The strongest evidence of the last onset, and for how many values it still counts.
     held: (f64, u32),
     threshold: f64,
     last_at: Duration,
-}
-
-/// The recent error against the usual one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Drift {
-    recent: f64,
-    mean: f64,
-    variance: f64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Phase {
-    mean: f64,
-    seen: u32,
 }
 
 /// What the detector thinks of one value.
@@ -158,7 +134,7 @@ pub struct Onset {
     pub band: f64,
     /// The evidence, in powers of ten of improbability.
     pub evidence: f64,
-    /// Which test spoke the loudest: `level` (the values moved) or `season` (this is not what this time of day is like).
+    /// Which test spoke the loudest: `level`, `season`, `spike`, `flat` or `drift`; see [`Detector`].
     pub test: &'static str,
     /// How many values the judgement rests on.
     pub count: u64,
@@ -175,35 +151,30 @@ impl Detector {
             threshold: config.threshold,
             config,
             count: 0,
-            predicted: 0.0,
-            error: Drift::default(),
-            season: Drift::default(),
-            phases: Box::new([Phase::default(); PHASES]),
+            level: Level::new(),
+            season: Season::new(),
+            stillness: Stillness::new(),
+            trend: Trend::new(),
             held: (0.0, 0),
             last_at: Duration::ZERO,
         })
     }
 
-    /// Takes in a value. `at` is the time since any fixed origin; a value that is not finite is passed over.
+    /// Takes in a value. `at` is the time since any fixed origin; a value that is not finite is passed over, and one beyond
+    /// 10¹⁵⁰ taken for that.
     pub fn observe(&mut self, value: f64, at: Duration) -> Observation {
-        let baseline = self.predicted;
+        let baseline = self.level.predicted;
         if !value.is_finite() {
             return Observation { score: 0.0, baseline, band: self.band(), count: self.count, onset: None };
         }
+        // Squares of deviations must stay finite, or one value would end all judgement.
+        let value = value.clamp(-1e150, 1e150);
         self.count += 1;
-        if self.count == 1 {
-            self.predicted = value;
-        }
         self.relax(at);
-        // Differences below a thousandth of the level are noise to anyone who looks.
-        let floor = 1e-9 + 1e-4 * self.predicted.abs();
-        let level = self.level(value, floor);
-        let season = self.seasonal(value, at, floor);
-        let evidence = level + SEASON_WEIGHT * season;
+        let (evidence, test) = self.evidence(value, at);
         let strength = self.emerging(evidence);
         let band = self.band();
         let warm = self.count > u64::from(self.config.warm_up);
-        let test = if level >= SEASON_WEIGHT * season { "level" } else { "season" };
         let onset = (warm && strength >= self.threshold).then_some(Onset {
             value,
             baseline,
@@ -213,7 +184,7 @@ impl Detector {
             count: self.count,
         });
         if onset.is_some() {
-            self.threshold *= 1.5;
+            self.threshold *= 2.0;
         }
         Observation {
             score: strength / (strength + self.config.threshold),
@@ -224,9 +195,27 @@ impl Detector {
         }
     }
 
+    /// How improbable the value is, and which test says so.
+    fn evidence(&mut self, value: f64, at: Duration) -> (f64, &'static str) {
+        let early = 1.0 / self.count as f64;
+        if self.count == 1 {
+            self.level.predicted = value;
+        }
+        // Differences below a ten-thousandth of the level are noise to anyone who looks.
+        let floor = 1e-9 + 1e-4 * self.level.predicted.abs();
+        let (recent, alone) = self.level.step(value, early, floor);
+        let within = (at.as_secs_f64() / self.config.period.as_secs_f64()).fract();
+        let season = SEASON_WEIGHT * self.season.step(value, within, floor);
+        let together = (recent + season, if recent >= season { "level" } else { "season" });
+        let flat = (self.stillness.step(value, early, floor), "flat");
+        let drift = (self.trend.step(value, early, floor), "drift");
+        let louder = |a: (f64, &'static str), b: (f64, &'static str)| if b.0 > a.0 { b } else { a };
+        [(alone, "spike"), flat, drift].into_iter().fold(together, louder)
+    }
+
     /// How far values usually are from what is expected.
     fn band(&self) -> f64 {
-        self.error.mean + 3.0 * self.error.variance.sqrt()
+        self.level.band()
     }
 
     /// The threshold sinks back to its setting in the time the budget allows an onset.
@@ -236,26 +225,6 @@ impl Detector {
         let allowed = 7.0 * 86_400.0 / self.config.budget_per_week;
         let above = self.threshold - self.config.threshold;
         self.threshold = self.config.threshold + above * (-passed / allowed).exp();
-    }
-
-    fn level(&mut self, value: f64, floor: f64) -> f64 {
-        let early = 1.0 / self.count as f64;
-        let error = (value - self.predicted).abs();
-        self.predicted += FOLLOW.max(early) * (value - self.predicted);
-        improbability(self.error.step(error, RECENT.max(early), USUAL.max(early), floor))
-    }
-
-    fn seasonal(&mut self, value: f64, at: Duration, floor: f64) -> f64 {
-        let within = (at.as_secs_f64() / self.config.period.as_secs_f64()).fract();
-        let phase = &mut self.phases[((within * PHASES as f64) as usize).min(PHASES - 1)];
-        let known = phase.seen >= PHASE_WARM_UP;
-        let error = (value - phase.mean).abs();
-        phase.seen = phase.seen.saturating_add(1);
-        phase.mean += PHASE_FOLLOW.max(1.0 / f64::from(phase.seen)) * (value - phase.mean);
-        if !known {
-            return 0.0;
-        }
-        improbability(0.7 * self.season.step(error, SEASON_RECENT, SEASON_USUAL, floor * 10.0))
     }
 
     /// The evidence, when it is stronger than what has been reported lately.
@@ -270,26 +239,6 @@ impl Detector {
             0.0
         }
     }
-}
-
-impl Drift {
-    /// Takes in an error and says by how many standard deviations the recent ones exceed the usual.
-    fn step(&mut self, error: f64, recent: f64, usual: f64, floor: f64) -> f64 {
-        self.recent += recent * (error - self.recent);
-        let z = (self.recent - self.mean) / (self.variance.sqrt() + floor);
-        let difference = error - self.mean;
-        self.mean += usual * difference;
-        self.variance = (1.0 - usual) * (self.variance + usual * difference * difference);
-        z
-    }
-}
-
-/// About `−log10` of the share of a normal distribution above `z`.
-fn improbability(z: f64) -> f64 {
-    if z <= 0.0 {
-        return 0.0;
-    }
-    0.5 * z * z / std::f64::consts::LN_10 + 0.8 * (1.0 + z * 2.506_6).log10()
 }
 
 #[cfg(test)]
@@ -344,6 +293,11 @@ mod tests {
             assert_eq!(detector.observe(value, Duration::ZERO).onset, None);
         }
         assert_eq!(detector.observe(1.0, Duration::ZERO).count, 2);
+        for n in 0..2_000_u64 {
+            detector.observe(if n == 50 { f64::MAX } else { 1.0 }, Duration::from_secs(n));
+        }
+        let seen = detector.observe(-f64::MAX, Duration::from_secs(2_000));
+        assert!(seen.baseline.is_finite() && seen.band.is_finite() && seen.score > 0.0);
         let config = DetectorConfig { threshold: 0.0, ..DetectorConfig::default() };
         assert!(Detector::new(config).is_err());
     }

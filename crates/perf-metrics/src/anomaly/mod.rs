@@ -2,6 +2,9 @@
 
 mod change;
 mod detector;
+mod evidence;
+#[cfg(test)]
+mod families;
 mod forecast;
 
 pub use change::{ChangePoint, change_points};
