@@ -1,5 +1,5 @@
 use super::Dialect;
-use super::canon::{Piece, walk};
+use super::canon::{Emit, walk};
 use super::words::{fold, fold_len, load};
 use std::fmt;
 
@@ -61,15 +61,29 @@ impl<'de> serde::Deserialize<'de> for Fingerprint {
 /// ```
 #[must_use]
 pub fn fingerprint(sql: &str, dialect: Dialect) -> Fingerprint {
-    let mut state = SEED;
-    walk(sql, dialect, |piece| {
-        state = match piece {
-            Piece::Word(bytes) => word(state, bytes),
-            Piece::Exact(bytes) => exact(state, bytes),
-            Piece::Value => mix(state, VALUE),
-        };
-    });
-    Fingerprint(state)
+    let mut print = Print(SEED);
+    walk(sql, dialect, &mut print);
+    Fingerprint(print.0)
+}
+
+/// The state of the hash.
+struct Print(u64);
+
+impl<'a> Emit<'a> for Print {
+    #[inline(always)]
+    fn word(&mut self, bytes: &'a [u8], head: u64) {
+        self.0 = word(self.0, bytes, head);
+    }
+
+    #[inline(always)]
+    fn exact(&mut self, bytes: &'a [u8]) {
+        self.0 = exact(self.0, bytes);
+    }
+
+    #[inline(always)]
+    fn value(&mut self) {
+        self.0 = mix(self.0, VALUE);
+    }
 }
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -84,12 +98,21 @@ fn mix(state: u64, value: u64) -> u64 {
 }
 
 #[inline]
-fn word(state: u64, bytes: &[u8]) -> u64 {
+fn word(state: u64, bytes: &[u8], head: u64) -> u64 {
     // The first group also carries the length, so most words cost one multiplication.
     let len = bytes.len();
-    let mut state = mix(state.rotate_left(23) ^ len as u64, fold_len(load(bytes, 0, len), len));
+    let mut state = mix(state.rotate_left(23) ^ len as u64, head);
+    if len > 8 {
+        state = rest(state, bytes);
+    }
+    state
+}
+
+/// The groups of a longer word after the first.
+#[inline(never)]
+fn rest(mut state: u64, bytes: &[u8]) -> u64 {
     let mut at = 8;
-    while at < len {
+    while at < bytes.len() {
         state = mix(state, fold_or_len(bytes, at));
         at += 8;
     }
@@ -104,7 +127,16 @@ fn fold_or_len(bytes: &[u8], at: usize) -> u64 {
 
 #[inline]
 fn exact(state: u64, bytes: &[u8]) -> u64 {
-    let mut state = state.rotate_left(23) ^ EXACT ^ bytes.len() as u64;
+    let state = state.rotate_left(23) ^ EXACT ^ bytes.len() as u64;
+    // Punctuation, nearly always.
+    if let [byte] = bytes {
+        return mix(state, u64::from(*byte));
+    }
+    groups(state, bytes)
+}
+
+#[inline(never)]
+fn groups(mut state: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
     while at < bytes.len() {
         state = mix(state, load(bytes, at, bytes.len() - at));

@@ -1,5 +1,6 @@
 use super::Dialect;
-use super::canon::{Piece, walk};
+use super::canon::{Emit, walk};
+use std::fmt::Write;
 
 /// The normal form of a statement: words in lower case, one space between tokens, no comments, and every value a
 /// placeholder (`$1, $2, …` for PostgreSQL, `?` otherwise). Lists of values are one value long, VALUES has one row.
@@ -17,13 +18,23 @@ use super::canon::{Piece, walk};
 /// ```
 #[must_use]
 pub fn normalize(sql: &str, dialect: Dialect) -> String {
-    let mut form = Form { text: String::with_capacity(sql.len()), last: Last::Start, values: 0 };
-    walk(sql, dialect, |piece| match piece {
-        Piece::Word(bytes) => form.word(&lossless(bytes)),
-        Piece::Exact(bytes) => form.exact(&lossless(bytes)),
-        Piece::Value => form.value(dialect),
-    });
+    let mut form = Form { text: String::with_capacity(sql.len()), last: Last::Start, values: 0, dialect };
+    walk(sql, dialect, &mut form);
     form.text
+}
+
+impl<'a> Emit<'a> for Form {
+    fn word(&mut self, bytes: &'a [u8], _: u64) {
+        self.lower(&lossless(bytes));
+    }
+
+    fn exact(&mut self, bytes: &'a [u8]) {
+        self.as_it_is(&lossless(bytes));
+    }
+
+    fn value(&mut self) {
+        self.placeholder();
+    }
 }
 
 /// Pieces end between characters, so this borrows.
@@ -46,6 +57,7 @@ struct Form {
     text: String,
     last: Last,
     values: usize,
+    dialect: Dialect,
 }
 
 impl Form {
@@ -55,7 +67,7 @@ impl Form {
         }
     }
 
-    fn word(&mut self, word: &str) {
+    fn lower(&mut self, word: &str) {
         self.space();
         let start = self.text.len();
         self.text.push_str(word);
@@ -63,17 +75,20 @@ impl Form {
         self.last = if super::is_reserved(&self.text[start..]) { Last::Keyword } else { Last::Name };
     }
 
-    fn value(&mut self, dialect: Dialect) {
+    fn placeholder(&mut self) {
         self.space();
         self.values += 1;
-        match dialect {
-            Dialect::Postgres => self.text.push_str(&format!("${}", self.values)),
+        match self.dialect {
+            Dialect::Postgres => {
+                // Writing to a text cannot fail.
+                let _ = write!(self.text, "${}", self.values);
+            }
             Dialect::MySql | Dialect::Sqlite => self.text.push('?'),
         }
         self.last = Last::Other;
     }
 
-    fn exact(&mut self, text: &str) {
+    fn as_it_is(&mut self, text: &str) {
         let next = match text {
             "(" | "[" => {
                 if self.last != Last::Name {

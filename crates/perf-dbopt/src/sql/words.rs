@@ -142,8 +142,8 @@ const RESERVED: &[&str] = &[
     "or",
     "order",
     "outer",
-    "overlaps",
     "over",
+    "overlaps",
     "partition",
     "placing",
     "primary",
@@ -193,7 +193,7 @@ const RESERVED: &[&str] = &[
 
 /// Whether a word in lower case needs quotes to be a name.
 pub(crate) fn is_reserved(word: &str) -> bool {
-    RESERVED.contains(&word)
+    RESERVED.binary_search(&word).is_ok()
 }
 
 /// Whether a statement in normal form changes rows, as its words tell.
@@ -210,6 +210,11 @@ pub(crate) fn writes(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(RESERVED.is_sorted());
+    }
 
     #[test]
     fn folding_keeps_different_words_different() {
