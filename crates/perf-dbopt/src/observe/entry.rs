@@ -1,5 +1,6 @@
+use super::stats::Core;
 use crate::Fingerprint;
-use perf_core::{Histogram, HistogramSnapshot};
+use perf_core::{Counter, Histogram, HistogramSnapshot};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 /// The numbers of one statement, written without a lock.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) core: Arc<Core>,
     pub(super) fingerprint: Fingerprint,
     pub(super) text: Arc<str>,
     /// The statement as it was first sent. It may hold values, so it never leaves the process.
@@ -15,7 +17,7 @@ pub(super) struct Entry {
     /// what the statement before changed.
     pub(super) writes: bool,
     pub(super) latency: Histogram,
-    pub(super) rows: AtomicU64,
+    pub(super) rows: Counter,
     pub(super) first_rows: AtomicU64,
     pub(super) first_row_nanos: AtomicU64,
     pub(super) max_nanos: AtomicU64,
@@ -30,14 +32,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(fingerprint: Fingerprint, text: String, example: &str) -> Self {
+    pub(super) fn new(core: Arc<Core>, fingerprint: Fingerprint, text: String, example: &str) -> Self {
         Self {
+            core,
             fingerprint,
             writes: crate::sql::writes(&text),
             text: text.into(),
             example: example.into(),
             latency: Histogram::new(),
-            rows: AtomicU64::new(0),
+            rows: Counter::new(),
             first_rows: AtomicU64::new(0),
             first_row_nanos: AtomicU64::new(0),
             max_nanos: AtomicU64::new(0),
@@ -55,7 +58,7 @@ impl Entry {
             text: Arc::clone(&self.text),
             example: Arc::clone(&self.example),
             latency: self.latency.snapshot(),
-            rows: self.rows.load(Relaxed),
+            rows: self.rows.get(),
             first_rows: self.first_rows.load(Relaxed),
             first_row_total: Duration::from_nanos(self.first_row_nanos.load(Relaxed)),
             max: Duration::from_nanos(self.max_nanos.load(Relaxed)),

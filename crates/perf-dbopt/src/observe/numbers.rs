@@ -86,7 +86,7 @@ impl QueryStats {
     /// The totals so far.
     #[must_use]
     pub fn stats(&self) -> ObserverStats {
-        let totals = &self.0.totals;
+        let totals = &self.0.core.totals;
         let latency = totals.latency.snapshot();
         ObserverStats {
             queries: latency.count(),
@@ -103,11 +103,11 @@ impl QueryStats {
 
 impl Component for QueryStats {
     fn id(&self) -> ComponentId {
-        ComponentId::new("database", self.0.name.clone())
+        ComponentId::new("database", self.0.core.name.clone())
     }
 
     fn collect(&self, sink: &mut dyn Sink) {
-        let totals = &self.0.totals;
+        let totals = &self.0.core.totals;
         sink.histogram(&DURATION, &[], &totals.latency);
         sink.counter(&ROWS, &[], totals.rows.get());
         sink.counter(&ERRORS, &[], totals.errors.get());

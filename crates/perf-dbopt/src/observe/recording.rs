@@ -2,6 +2,7 @@ use super::entry::Entry;
 use super::event::{QueryEnd, QueryEvent, SlowQuery};
 use super::scope;
 use super::stats::{QueryStats, nanos};
+use super::table::{Found, keep};
 use perf_core::time::{Instant, now};
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -22,9 +23,10 @@ pub struct Recording {
 
 #[derive(Debug)]
 struct Live {
-    stats: QueryStats,
     entry: Arc<Entry>,
     start: Instant,
+    /// The text's hash, under which this thread remembers the entry.
+    hash: u64,
 }
 
 impl Recording {
@@ -33,12 +35,12 @@ impl Recording {
         if !stats.is_enabled() {
             return Self { live: None, rows: 0 };
         }
-        let found = stats.0.table.find(sql);
-        if found.evicted > 0 {
-            stats.0.totals.evicted.add(found.evicted as u64);
-            stats.emit(&QueryEvent::Evicted { statements: found.evicted });
+        let Found { entry, hash, evicted } = stats.0.table.find(sql);
+        if evicted > 0 {
+            entry.core.totals.evicted.add(evicted as u64);
+            entry.core.emit(&QueryEvent::Evicted { statements: evicted });
         }
-        Self { live: Some(Live { stats: stats.clone(), entry: found.entry, start: now() }), rows: 0 }
+        Self { live: Some(Live { entry, start: now(), hash }), rows: 0 }
     }
 
     /// Notes one row of a stream; the first also stops the time to the first row.
@@ -75,7 +77,7 @@ impl Recording {
 
     pub(super) fn fail(&mut self, code: Option<&str>) {
         let Some(live) = &self.live else { return };
-        let mut errors = live.stats.0.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = live.entry.core.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let code = code.unwrap_or("client");
         if let Some(count) = errors.get_mut(code) {
             *count += 1;
@@ -104,21 +106,22 @@ impl Recording {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn end_at(&mut self, end: QueryEnd, finished: Instant) {
-        let Some(Live { stats, entry, start }) = self.live.take() else { return };
+        let Some(Live { entry, start, hash }) = self.live.take() else { return };
+        let core = &entry.core;
         let elapsed = finished.saturating_duration_since(start);
         let taken = nanos(elapsed);
-        let totals = &stats.0.totals;
+        let totals = &core.totals;
         let seconds = taken as f64 * 1e-9;
         entry.latency.record(seconds);
         totals.latency.record(seconds);
         if taken > entry.max_nanos.load(Relaxed) {
             entry.max_nanos.fetch_max(taken, Relaxed);
         }
-        entry.used.store(nanos(finished.saturating_duration_since(stats.0.began)), Relaxed);
+        entry.used.store(nanos(finished.saturating_duration_since(core.began)), Relaxed);
         if self.rows > 0 {
-            entry.rows.fetch_add(self.rows, Relaxed);
+            entry.rows.add(self.rows);
             totals.rows.add(self.rows);
         }
         match end {
@@ -132,23 +135,24 @@ impl Recording {
                 totals.cancelled.increment();
             }
         }
-        scope::note(stats.identity(), entry.fingerprint, self.rows, elapsed);
-        if elapsed >= stats.0.config.slow {
-            slow(&stats, &entry, elapsed, self.rows, end);
+        scope::note(core.identity(), entry.fingerprint, self.rows, elapsed);
+        if elapsed >= core.config.slow {
+            slow(&entry, elapsed, self.rows, end);
         }
+        keep(hash, entry);
     }
 }
 
 #[cold]
-fn slow(stats: &QueryStats, entry: &Entry, elapsed: Duration, rows: u64, end: QueryEnd) {
-    stats.note_slow(SlowQuery {
+fn slow(entry: &Entry, elapsed: Duration, rows: u64, end: QueryEnd) {
+    entry.core.note_slow(SlowQuery {
         fingerprint: entry.fingerprint,
         text: Arc::clone(&entry.text),
         elapsed,
         rows,
         end,
-        at: stats.0.began.elapsed(),
-        route: scope::route(stats.identity()),
+        at: entry.core.began.elapsed(),
+        route: scope::route(entry.core.identity()),
         plan: None,
     });
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-type EventHook = Box<dyn Fn(&QueryEvent) + Send + Sync>;
+pub(super) type EventHook = Box<dyn Fn(&QueryEvent) + Send + Sync>;
 
 /// Statistics of every statement this process sends to one database. Cheap to clone; clones share the numbers.
 ///
@@ -34,12 +34,19 @@ type EventHook = Box<dyn Fn(&QueryEvent) + Send + Sync>;
 pub struct QueryStats(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
+    /// First, so that a query that is not recorded reads this and nothing else.
+    pub(super) enabled: AtomicBool,
+    pub(super) core: Arc<Core>,
+    pub(super) table: Table,
+}
+
+/// What a query under way needs beside its statement's numbers. Each statement holds it, so that a recording holds one
+/// counted reference rather than two.
+pub(super) struct Core {
     pub(super) name: Name,
     pub(super) dialect: Dialect,
     pub(super) config: ObserverConfig,
-    pub(super) enabled: AtomicBool,
     pub(super) began: Instant,
-    pub(super) table: Table,
     pub(super) totals: Totals,
     pub(super) errors: Mutex<BTreeMap<String, u64>>,
     slow: Mutex<VecDeque<SlowQuery>>,
@@ -61,32 +68,21 @@ impl QueryStats {
     }
 
     fn from_parts(name: Name, dialect: Dialect, config: ObserverConfig, hook: Option<EventHook>) -> Self {
-        Self(Arc::new(Shared {
-            name,
-            dialect,
-            enabled: AtomicBool::new(config.enabled),
-            began: now(),
-            table: Table::new(dialect, config.max_statements),
-            totals: Totals::default(),
-            errors: Mutex::default(),
-            slow: Mutex::default(),
-            loops: Mutex::default(),
-            routes: Routes::new(config.max_routes),
-            hook,
-            config,
-        }))
+        let enabled = AtomicBool::new(config.enabled);
+        let core = Arc::new(Core::new(name, dialect, config, hook));
+        Self(Arc::new(Shared { enabled, table: Table::new(Arc::clone(&core)), core }))
     }
 
     /// Whose SQL it reads.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        self.0.dialect
+        self.0.core.dialect
     }
 
     /// The configuration in use.
     #[must_use]
     pub fn config(&self) -> &ObserverConfig {
-        &self.0.config
+        &self.0.core.config
     }
 
     /// Whether queries are recorded.
@@ -128,7 +124,7 @@ impl QueryStats {
     }
 
     pub(super) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.0) as usize
+        self.0.core.identity()
     }
 
     /// The statements that took the most time in total, at most `limit`.
@@ -163,25 +159,25 @@ impl QueryStats {
     /// Errors by the database's code (SQLSTATE for PostgreSQL); at most 64 codes, further ones count as `other`.
     #[must_use]
     pub fn errors(&self) -> BTreeMap<String, u64> {
-        self.0.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.core.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The slow queries remembered, newest first.
     #[must_use]
     pub fn slow_queries(&self) -> Vec<SlowQuery> {
-        self.0.slow.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.0.core.slow.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
     /// The repetitions found, newest first; one per route and statement.
     #[must_use]
     pub fn repetitions(&self) -> Vec<NPlusOne> {
-        self.0.loops.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.0.core.loops.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
     /// The routes seen, by the time their queries took.
     #[must_use]
     pub fn routes(&self) -> Vec<RouteStat> {
-        self.0.routes.all()
+        self.0.core.routes.all()
     }
 
     /// Forgets the statements, so that what follows is seen by itself. Totals go on.
@@ -189,24 +185,9 @@ impl QueryStats {
         self.0.table.clear();
     }
 
-    pub(super) fn emit(&self, event: &QueryEvent) {
-        if let Some(hook) = &self.0.hook {
-            hook(event);
-        }
-    }
-
-    /// Remembers a slow query and reports it.
-    #[cold]
-    pub(super) fn note_slow(&self, slow: SlowQuery) {
-        self.0.totals.slow.increment();
-        let event = QueryEvent::Slow(slow.clone());
-        remember(&self.0.slow, slow, self.0.config.slow_log, |_, _| false);
-        self.emit(&event);
-    }
-
     /// Attaches a plan, with its values masked, to the newest slow query of this statement.
     pub fn attach_plan(&self, print: Fingerprint, plan: String) {
-        let mut slow = self.0.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slow = self.0.core.slow.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(query) = slow.iter_mut().rev().find(|query| query.fingerprint == print) {
             query.plan = Some(plan);
         }
@@ -216,11 +197,11 @@ impl QueryStats {
     /// was not explained lately. Says yes once, and then not until [`ObserverConfig::explain_every`] has passed.
     #[must_use]
     pub fn claim_explain(&self, print: Fingerprint, elapsed: Duration) -> bool {
-        let limit = self.0.config.slow;
+        let limit = self.0.core.config.slow;
         let Some(entry) = self.0.table.get(print).filter(|_| elapsed >= limit) else { return false };
-        let at = nanos(self.0.began.elapsed()).max(1);
+        let at = nanos(self.0.core.began.elapsed()).max(1);
         let last = entry.explained.load(Relaxed);
-        let free = last == 0 || at.saturating_sub(last) >= nanos(self.0.config.explain_every);
+        let free = last == 0 || at.saturating_sub(last) >= nanos(self.0.core.config.explain_every);
         let often =
             || entry.latency.snapshot().quantile(0.95).is_some_and(|p95| p95.high >= limit.as_secs_f64());
         free && often() && entry.explained.compare_exchange(last, at, Relaxed, Relaxed).is_ok()
@@ -228,9 +209,9 @@ impl QueryStats {
 
     fn close_scope(&self, scope: &Scope) {
         let seen = scope.take();
-        self.0.routes.add(&scope.route, &seen);
+        self.0.core.routes.add(&scope.route, &seen);
         for (print, repeated) in seen {
-            if repeated.single >= self.0.config.n_plus_one {
+            if repeated.single >= self.0.core.config.n_plus_one {
                 self.report_loop(scope, print, repeated);
             }
         }
@@ -239,7 +220,7 @@ impl QueryStats {
     #[cold]
     fn report_loop(&self, scope: &Scope, print: Fingerprint, repeated: scope::Repeated) {
         let Some(entry) = self.0.table.get(print) else { return };
-        self.0.totals.loops.increment();
+        self.0.core.totals.loops.increment();
         let found = NPlusOne {
             route: Arc::clone(&scope.route),
             fingerprint: print,
@@ -249,10 +230,53 @@ impl QueryStats {
             suggestion: super::routes::suggestion(&entry.text, self.dialect()),
         };
         let event = QueryEvent::NPlusOne(found.clone());
-        remember(&self.0.loops, found, 256, |old, new| {
+        remember(&self.0.core.loops, found, 256, |old, new| {
             old.route == new.route && old.fingerprint == new.fingerprint
         });
+        self.0.core.emit(&event);
+    }
+}
+
+impl Core {
+    pub(super) fn new(name: Name, dialect: Dialect, config: ObserverConfig, hook: Option<EventHook>) -> Self {
+        Self {
+            name,
+            dialect,
+            began: now(),
+            totals: Totals::default(),
+            errors: Mutex::default(),
+            slow: Mutex::default(),
+            loops: Mutex::default(),
+            routes: Routes::new(config.max_routes),
+            hook,
+            config,
+        }
+    }
+
+    /// Tells this observer from others, by where it is.
+    pub(super) fn identity(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    pub(super) fn emit(&self, event: &QueryEvent) {
+        if let Some(hook) = &self.hook {
+            hook(event);
+        }
+    }
+
+    /// Remembers a slow query and reports it.
+    #[cold]
+    pub(super) fn note_slow(&self, slow: SlowQuery) {
+        self.totals.slow.increment();
+        let event = QueryEvent::Slow(slow.clone());
+        remember(&self.slow, slow, self.config.slow_log, |_, _| false);
         self.emit(&event);
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -267,7 +291,7 @@ fn remember<T>(list: &Mutex<VecDeque<T>>, item: T, limit: usize, same: impl Fn(&
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// Closes a scope also when its future is dropped.
@@ -285,8 +309,8 @@ impl Drop for Closing {
 impl std::fmt::Debug for QueryStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("QueryStats")
-            .field("name", &self.0.name)
-            .field("dialect", &self.0.dialect)
+            .field("name", &self.0.core.name)
+            .field("dialect", &self.0.core.dialect)
             .field("statements", &self.0.table.len())
             .finish_non_exhaustive()
     }

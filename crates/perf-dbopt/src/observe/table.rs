@@ -1,7 +1,9 @@
 //! Which numbers belong to a statement's text: one hash and one look-up for a text seen before.
 
 use super::entry::Entry;
-use crate::{Dialect, Fingerprint, fingerprint, normalize};
+use super::stats::Core;
+use crate::{Fingerprint, fingerprint, normalize};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,12 +15,43 @@ const TEXTS_PER_STATEMENT: usize = 4;
 /// Longer texts are read each time instead of being remembered, so that memory stays bounded by the statements.
 const MAX_EXAMPLE: usize = 16 * 1024;
 
+/// Texts each thread remembers by itself: what it sends over and over costs it no look-up and no shared counter. A
+/// statement that left the table stays in memory until its place here is taken, by the next text or the thread's end.
+const RECENT: usize = 64;
+
+thread_local! {
+    static RECENT_TEXTS: [Cell<Option<(u64, Arc<Entry>)>>; RECENT] =
+        const { [const { Cell::new(None) }; RECENT] };
+}
+
+/// Takes the entry of a text out of this thread's memory; [`keep`] puts it back.
+#[inline]
+fn recent(hash: u64) -> Option<Arc<Entry>> {
+    let known = RECENT_TEXTS.try_with(|places| {
+        let place = &places[hash as usize % RECENT];
+        let (known, entry) = place.take()?;
+        if known != hash {
+            place.set(Some((known, entry)));
+            return None;
+        }
+        (!entry.evicted.load(Relaxed)).then_some(entry)
+    });
+    // A thread that is ending remembers nothing.
+    known.ok().flatten()
+}
+
+/// Remembers the entry of a text for this thread.
+#[inline]
+pub(super) fn keep(hash: u64, entry: Arc<Entry>) {
+    let _ = RECENT_TEXTS.try_with(|places| places[hash as usize % RECENT].set(Some((hash, entry))));
+}
+
 type Texts = HashMap<u64, Arc<Entry>, BuildHasherDefault<AsIs>>;
 
 /// The statements by text and by fingerprint.
 #[derive(Debug)]
 pub(super) struct Table {
-    dialect: Dialect,
+    core: Arc<Core>,
     max: usize,
     seed: u64,
     /// Read locks on the hot path are shared; only a text never seen before takes the write lock.
@@ -29,14 +62,16 @@ pub(super) struct Table {
 /// The entry of a statement, and how many others had to leave for it.
 pub(super) struct Found {
     pub(super) entry: Arc<Entry>,
+    /// The text's hash, for [`keep`].
+    pub(super) hash: u64,
     pub(super) evicted: usize,
 }
 
 impl Table {
-    pub(super) fn new(dialect: Dialect, max: usize) -> Self {
+    pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
-            dialect,
-            max,
+            max: core.config.max_statements,
+            core,
             seed: RandomState::new().hash_one(0x7061_7065_u64),
             texts: (0..SHARDS).map(|_| RwLock::default()).collect(),
             statements: Mutex::default(),
@@ -46,17 +81,25 @@ impl Table {
     #[inline]
     pub(super) fn find(&self, sql: &str) -> Found {
         let hash = hash_text(sql.as_bytes(), self.seed);
+        match recent(hash) {
+            Some(entry) => Found { entry, hash, evicted: 0 },
+            None => self.look_up(sql, hash),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(&self, sql: &str, hash: u64) -> Found {
         let shard = &self.texts[(hash >> 60) as usize % SHARDS];
         let known = shard.read().unwrap_or_else(PoisonError::into_inner).get(&hash).map(Arc::clone);
         match known {
-            Some(entry) if !entry.evicted.load(Relaxed) => Found { entry, evicted: 0 },
+            Some(entry) if !entry.evicted.load(Relaxed) => Found { entry, hash, evicted: 0 },
             _ => self.learn(sql, hash, shard),
         }
     }
 
     #[cold]
     fn learn(&self, sql: &str, hash: u64, shard: &RwLock<Texts>) -> Found {
-        let found = self.by_fingerprint(sql);
+        let found = self.by_fingerprint(sql, hash);
         let mut texts = shard.write().unwrap_or_else(PoisonError::into_inner);
         if texts.len() < (self.max * TEXTS_PER_STATEMENT).div_ceil(SHARDS) || texts.contains_key(&hash) {
             texts.insert(hash, Arc::clone(&found.entry));
@@ -64,20 +107,21 @@ impl Table {
         found
     }
 
-    fn by_fingerprint(&self, sql: &str) -> Found {
-        let print = fingerprint(sql, self.dialect);
+    fn by_fingerprint(&self, sql: &str, hash: u64) -> Found {
+        let dialect = self.core.dialect;
+        let print = fingerprint(sql, dialect);
         let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = statements.get(&print) {
-            return Found { entry: Arc::clone(entry), evicted: 0 };
+            return Found { entry: Arc::clone(entry), hash, evicted: 0 };
         }
         let evicted = if statements.len() >= self.max { self.make_room(&mut statements) } else { 0 };
-        let mut text = normalize(sql, self.dialect);
+        let mut text = normalize(sql, dialect);
         if text.len() > MAX_EXAMPLE {
             text.truncate(text.floor_char_boundary(MAX_EXAMPLE));
         }
-        let entry = Arc::new(Entry::new(print, text, cut(sql)));
+        let entry = Arc::new(Entry::new(Arc::clone(&self.core), print, text, cut(sql)));
         statements.insert(print, Arc::clone(&entry));
-        Found { entry, evicted }
+        Found { entry, hash, evicted }
     }
 
     /// Lets go the tenth of the statements that took the least time, those not used for longest first among equals.
@@ -179,10 +223,30 @@ impl Hasher for AsIs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Dialect, ObserverConfig};
+
+    fn table(max_statements: usize) -> Table {
+        let config = ObserverConfig { max_statements, ..ObserverConfig::default() };
+        Table::new(Arc::new(Core::new("test".into(), Dialect::Sqlite, config, None)))
+    }
+
+    #[test]
+    fn a_thread_s_own_memory_forgets_what_left_the_table() {
+        let table = table(10);
+        let found = table.find("select 1 from t");
+        keep(found.hash, Arc::clone(&found.entry));
+        let again = table.find("select 1 from t");
+        assert!(Arc::ptr_eq(&again.entry, &found.entry));
+        // Taken, not copied: a second query at the same time looks in the table.
+        assert!(recent(found.hash).is_none());
+        keep(found.hash, again.entry);
+        table.clear();
+        assert!(!Arc::ptr_eq(&table.find("select 1 from t").entry, &found.entry));
+    }
 
     #[test]
     fn texts_of_one_statement_share_its_numbers() {
-        let table = Table::new(Dialect::Sqlite, 10);
+        let table = table(10);
         let a = table.find("select 1 from t where a = 5").entry;
         let b = table.find("SELECT 2 FROM t WHERE a = ?").entry;
         assert!(Arc::ptr_eq(&a, &b));
@@ -191,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_table_stays_within_its_bound_and_keeps_what_takes_time() {
-        let table = Table::new(Dialect::Sqlite, 20);
+        let table = table(20);
         let heavy = table.find("select heavy from t").entry;
         heavy.latency.record(9.0);
         let mut evicted = 0;
