@@ -4,7 +4,7 @@
 //! `PERF_DBOPT_SCALE` sets the scale (0.1 unless said otherwise). Costs are those of the planner, in per cent of the cost without new
 //! indexes; budgets are in MB of real size as the size model has it.
 
-use perf_core::time::now;
+use perf_core::time::{Duration, now};
 use perf_dbopt::advise::{AdvisorConfig, IndexDef, Limits, Problem, WhatIf, search};
 use perf_dbopt::postgres::{HypoPg, PostgresAdvisor};
 use perf_dbopt::{Dialect, Workload};
@@ -12,6 +12,9 @@ use perf_testkit::PostgresServer;
 use sqlx::{Connection, PgConnection};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
+
+/// What the issue allows one run of the advisor.
+const TIME: Duration = Duration::from_secs(2);
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -223,7 +226,13 @@ async fn run() -> Result<(), AnyError> {
         let budget = full * scale * 1e6;
         let mut posed = advisor.pose(&mut conn, &workload).await?;
         let start = now();
-        posed.problem.limits = Limits { bytes: budget, per_table: 20, min_saving: 0.0, ..Limits::default() };
+        posed.problem.limits = Limits {
+            bytes: budget,
+            per_table: 20,
+            min_saving: 0.0,
+            deadline: start.checked_add(TIME),
+            ..Limits::default()
+        };
         let ours = search(&posed.problem, &mut posed.planner).await?;
         let took = start.elapsed();
         let keys: Vec<usize> = (0..posed.definitions.len())

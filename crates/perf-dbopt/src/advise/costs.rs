@@ -1,6 +1,7 @@
 use super::set::Set;
 use crate::Error;
 use perf_core::time::{Instant, now};
+use std::collections::HashMap;
 use std::future::Future;
 
 /// What a planner says of one statement under a set of hypothetical indexes.
@@ -26,10 +27,19 @@ pub trait WhatIf: Send {
     ) -> impl Future<Output = Result<Planned, Error>> + Send;
 }
 
+/// A plan that was asked for: what was on offer, what it used, what it cost.
 struct Known {
     offered: Set,
     used: Set,
     cost: f64,
+}
+
+/// What is known of a cost before the planner is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Guess {
+    Exactly(f64),
+    /// Some larger set was planned, and more indexes never make a plan dearer.
+    AtLeast(f64),
 }
 
 /// Costs by statement and set, asking the planner only for what cannot be derived: when the plan under a larger set used
@@ -38,6 +48,8 @@ pub(crate) struct Costs<'a, W> {
     planner: &'a mut W,
     relevant: Vec<Set>,
     known: Vec<Vec<Known>>,
+    /// What was asked or derived, by statement and the part of the set that matters to it.
+    exact: Vec<HashMap<Set, (f64, Set)>>,
     pub(crate) calls: usize,
     pub(crate) derived: usize,
     max_calls: usize,
@@ -53,7 +65,8 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         deadline: Option<Instant>,
     ) -> Self {
         let known = relevant.iter().map(|_| Vec::new()).collect();
-        Self { planner, relevant, known, calls: 0, derived: 0, max_calls, deadline, exhausted: false }
+        let exact = relevant.iter().map(|_| HashMap::new()).collect();
+        Self { planner, relevant, known, exact, calls: 0, derived: 0, max_calls, deadline, exhausted: false }
     }
 
     /// The candidates that can matter to a statement.
@@ -61,20 +74,32 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         &self.relevant[query]
     }
 
-    fn recall(&self, query: usize, offered: &Set) -> Option<(f64, &Set)> {
-        self.known[query]
-            .iter()
-            .find(|known| known.used.is_subset(offered) && offered.is_subset(&known.offered))
-            .map(|known| (known.cost, &known.used))
+    /// The cost as far as earlier answers tell.
+    pub(crate) fn guess(&mut self, query: usize, set: &Set) -> Guess {
+        let offered = set.intersection(&self.relevant[query]);
+        if let Some((cost, _)) = self.exact[query].get(&offered) {
+            return Guess::Exactly(*cost);
+        }
+        let mut least = 0.0_f64;
+        for known in &self.known[query] {
+            if offered.is_subset(&known.offered) {
+                if known.used.is_subset(&offered) {
+                    let answer = (known.cost, known.used.clone());
+                    self.exact[query].insert(offered, answer);
+                    self.derived += 1;
+                    return Guess::Exactly(known.cost);
+                }
+                least = least.max(known.cost);
+            }
+        }
+        Guess::AtLeast(least)
     }
 
     /// The cost and the indexes used, or `None` when the budget of calls or time is used up and it cannot be derived.
     pub(crate) async fn plan(&mut self, query: usize, set: &Set) -> Result<Option<(f64, Set)>, Error> {
         let offered = set.intersection(&self.relevant[query]);
-        if let Some((cost, used)) = self.recall(query, &offered) {
-            let answer = (cost, used.clone());
-            self.derived += 1;
-            return Ok(Some(answer));
+        if let Guess::Exactly(_) = self.guess(query, set) {
+            return Ok(self.exact[query].get(&offered).cloned());
         }
         if self.calls >= self.max_calls || self.deadline.is_some_and(|at| now() >= at) {
             self.exhausted = true;
@@ -84,6 +109,7 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         let indexes: Vec<usize> = offered.iter().collect();
         let planned = self.planner.plan(query, &indexes).await?;
         let used = Set::of(planned.used).intersection(&offered);
+        self.exact[query].insert(offered.clone(), (planned.cost, used.clone()));
         self.known[query].push(Known { offered, used: used.clone(), cost: planned.cost });
         Ok(Some((planned.cost, used)))
     }

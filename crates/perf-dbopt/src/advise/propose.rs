@@ -1,10 +1,10 @@
 //! From statements to a problem the search can solve: candidates, what each weighs, what writes pay for it.
 
 use super::candidates::{Kinds, candidates};
-use super::index::IndexDef;
-use super::schema::Schema;
+use super::index::{IndexDef, Key};
+use super::schema::{Schema, Table};
 use super::search::{Candidate, Problem};
-use super::shape::{Shape, Write};
+use super::shape::{Roles, Shape, Write};
 use super::workload::{Workload, WorkloadQuery};
 use crate::Dialect;
 use std::collections::BTreeSet;
@@ -92,10 +92,31 @@ pub(crate) fn pose(
     }
     for (query, shape) in queries {
         problem.weights.push(query.calls as f64);
-        let matters = |number: &usize| shape.tables.contains_key(&problem.candidates[*number].table);
+        let matters = |number: &usize| {
+            let table = problem.candidates[*number].table;
+            shape
+                .tables
+                .get(&table)
+                .is_some_and(|roles| can_serve(&defs[*number], roles, &schema.tables()[table]))
+        };
         problem.relevant.push((0..defs.len()).filter(matters).collect());
     }
     problem
+}
+
+/// Whether a plan of the statement could use an index at all: the statement mentions the first key, or an expression or
+/// condition is involved, or the index holds everything the statement reads of the table.
+fn can_serve(def: &IndexDef, roles: &Roles, table: &Table) -> bool {
+    let mentioned = |name: &str| {
+        table
+            .columns
+            .iter()
+            .position(|column| column.name == name)
+            .is_none_or(|place| roles.used.contains(&place))
+    };
+    let first = def.keys.first().and_then(Key::column_name);
+    let holds = |column: &usize| def.columns().any(|name| name == table.columns[*column].name);
+    first.is_none_or(mentioned) || def.predicate.is_some() || (!roles.whole && roles.used.iter().all(holds))
 }
 
 fn table_of(schema: &Schema, def: &IndexDef) -> Option<usize> {

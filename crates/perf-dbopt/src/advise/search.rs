@@ -1,7 +1,7 @@
 //! Which candidates to build: benefit per byte, bundles that only help together, exchanges, and a last look at what turned out to
 //! be superfluous. It can be stopped at any moment and then answers with the best set seen.
 
-use super::costs::{Costs, WhatIf};
+use super::costs::{Costs, Guess, WhatIf};
 use super::set::Set;
 use crate::Error;
 use perf_core::time::Instant;
@@ -128,6 +128,16 @@ struct State {
     total: f64,
 }
 
+/// What a look at another set yields.
+enum Look {
+    /// Its costs are known, and the total is not above what was asked for.
+    Found(State),
+    /// The total is at least this, which is more than was asked for.
+    Above(f64),
+    /// The effort is used up.
+    Spent,
+}
+
 impl<W: WhatIf> Search<'_, W> {
     async fn run(&mut self) -> Result<Choice, Error> {
         for query in 0..self.problem.weights.len() {
@@ -144,6 +154,9 @@ impl<W: WhatIf> Search<'_, W> {
         for exponent in SIZE_EXPONENTS {
             self.start(&empty, &mut best, exponent).await?;
         }
+        let widened = self.widen(empty.clone()).await?;
+        self.pool = self.pool.with(&widened.set);
+        self.finish_start(widened, &mut best, 1.0).await?;
         // Where everything fits, narrower indexes win nothing.
         if self.bytes(&best.set) > TIGHT * self.problem.limits.bytes {
             self.narrow();
@@ -166,12 +179,76 @@ impl<W: WhatIf> Search<'_, W> {
 
     /// One way from nothing to a set; kept when it is the best so far.
     async fn start(&mut self, empty: &State, best: &mut State, exponent: f64) -> Result<(), Error> {
-        let mut state = self.grow(empty.clone(), exponent, None).await?;
+        let state = self.grow(empty.clone(), exponent, None).await?;
+        self.finish_start(state, best, exponent).await
+    }
+
+    async fn finish_start(&mut self, mut state: State, best: &mut State, exponent: f64) -> Result<(), Error> {
         self.improve(&mut state, exponent).await?;
         if state.total < best.total {
             *best = state;
         }
         Ok(())
+    }
+
+    /// Begins narrow and widens, as Extend does (Schlosser, Kossmann and Boissier, ICDE 2019): each step adds one of the
+    /// narrowest candidates, or puts a wider one in the place of those it covers, whichever gains most per byte. It finds
+    /// what a planner that is offered everything never takes, and tight budgets want.
+    async fn widen(&mut self, mut state: State) -> Result<State, Error> {
+        let least = self.least();
+        loop {
+            let mut open: Vec<(f64, f64, Set)> = Vec::new();
+            for item in 0..self.problem.candidates.len() {
+                if let Some((set, size)) = self.wider(&state.set, item) {
+                    let hope = state.total - self.least_total(&state, &set);
+                    if hope > least {
+                        open.push((hope / size, size, set));
+                    }
+                }
+            }
+            open.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let mut best: Option<(f64, State)> = None;
+            for (hope, size, set) in open {
+                let score = best.as_ref().map_or(0.0, |(score, _)| *score);
+                if score >= hope {
+                    break;
+                }
+                match self.look(&state, set, state.total - least.max(score * size)).await? {
+                    Look::Found(next) => best = Some(((state.total - next.total) / size, next)),
+                    Look::Above(_) => {}
+                    Look::Spent => return Ok(best.map_or(state, |(_, next)| next)),
+                }
+            }
+            match best {
+                Some((_, next)) if next.total < state.total => state = next,
+                _ => return Ok(state),
+            }
+        }
+    }
+
+    /// The set with this candidate in the place of those it covers, and the bytes that adds.
+    fn wider(&self, set: &Set, item: usize) -> Option<(Set, f64)> {
+        let narrower = &self.problem.candidates[item].narrower;
+        let held = Set::of(narrower.iter().copied().filter(|narrow| set.contains(*narrow)));
+        if set.contains(item) || (held.is_empty() && !narrower.is_empty()) {
+            return None;
+        }
+        let wider = set.without(&held).with(&Set::of([item]));
+        let size = (self.bytes(&wider) - self.bytes(set)).max(1.0);
+        self.fits(&wider).then_some((wider, size))
+    }
+
+    /// What the total of another set is at least, without asking the planner.
+    fn least_total(&mut self, from: &State, set: &Set) -> f64 {
+        let change = from.set.without(set).with(&set.without(&from.set));
+        let mut total = self.total(&from.costs, set);
+        for query in 0..from.costs.len() {
+            if self.concerns(query, &change) {
+                let (Guess::Exactly(cost) | Guess::AtLeast(cost)) = self.costs.guess(query, set);
+                total += (cost - from.costs[query]) * self.problem.weights[query];
+            }
+        }
+        total
     }
 
     /// A planner offered everything takes the widest; a tight budget wants what is left when columns are dropped.
@@ -256,53 +333,106 @@ impl<W: WhatIf> Search<'_, W> {
 
     /// The state with another set, or `None` when the effort is used up or a statement would suffer.
     async fn at(&mut self, from: &State, set: Set) -> Result<Option<State>, Error> {
+        match self.look(from, set, f64::INFINITY).await? {
+            Look::Found(state) => Ok(Some(state)),
+            Look::Above(_) | Look::Spent => Ok(None),
+        }
+    }
+
+    /// Looks at another set as closely as it takes to know that its total is above `target`. The planner is asked first
+    /// where the least possible cost is furthest from the present one; most sets are out of the question after a few answers.
+    async fn look(&mut self, from: &State, set: Set, target: f64) -> Result<Look, Error> {
         let change = from.set.without(&set).with(&set.without(&from.set));
         let mut costs = from.costs.clone();
-        for (query, cost) in costs.iter_mut().enumerate() {
+        let mut open = Vec::new();
+        for query in 0..costs.len() {
             if self.concerns(query, &change) {
-                let Some(new) = self.costs.cost(query, &set).await? else { return Ok(None) };
-                *cost = new;
+                match self.costs.guess(query, &set) {
+                    Guess::Exactly(cost) => costs[query] = cost,
+                    Guess::AtLeast(cost) => {
+                        let hope = (costs[query] - cost) * self.problem.weights[query];
+                        costs[query] = cost;
+                        open.push((hope, query));
+                    }
+                }
+                if self.suffers(query, costs[query]) {
+                    return Ok(Look::Above(f64::INFINITY));
+                }
             }
         }
-        let suffers = costs
-            .iter()
-            .zip(&self.base)
-            .any(|(cost, base)| *cost > base * (1.0 + self.problem.limits.max_regression));
+        open.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut total = self.total(&costs, &set);
+        for (_, query) in open {
+            if total > target {
+                return Ok(Look::Above(total));
+            }
+            let Some(cost) = self.costs.cost(query, &set).await? else { return Ok(Look::Spent) };
+            if self.suffers(query, cost) {
+                return Ok(Look::Above(f64::INFINITY));
+            }
+            total += (cost - costs[query]) * self.problem.weights[query];
+            costs[query] = cost;
+        }
+        // Summed once more, so that equal sets have equal totals whatever the way there.
         let total = self.total(&costs, &set);
-        Ok((!suffers).then_some(State { set, costs, total }))
+        Ok(if total > target { Look::Above(total) } else { Look::Found(State { set, costs, total }) })
+    }
+
+    /// Whether a statement would become dearer than the limits allow.
+    fn suffers(&self, query: usize, cost: f64) -> bool {
+        cost > self.base[query] * (1.0 + self.problem.limits.max_regression)
     }
 
     /// Adds bundles, the best benefit per size first, until none fits or helps. Benefits are looked at again only when
-    /// they come to the top: adding an index rarely makes another more useful.
+    /// they come to the top, and only until they would not be at the top any more: adding an index rarely makes another
+    /// more useful.
     async fn grow(&mut self, mut state: State, exponent: f64, banned: Option<usize>) -> Result<State, Error> {
-        let least = self.problem.limits.min_saving * self.total(&self.base, &Set::default());
+        let least = self.least();
         let mut open: Vec<(f64, usize)> =
             (0..self.bundles.len()).map(|bundle| (f64::INFINITY, bundle)).collect();
-        while let Some((_, bundle)) = open.pop() {
+        while let Some((before, bundle)) = open.pop() {
             let added = self.bundles[bundle].without(&state.set);
             let set = state.set.with(&added);
             if added.is_empty() || banned.is_some_and(|item| added.contains(item)) || !self.fits(&set) {
                 continue;
             }
-            let Some(next) = self.at(&state, set).await? else {
-                if self.costs.exhausted {
-                    break;
-                }
-                continue;
+            let size = self.bytes(&added).max(1.0).powf(exponent);
+            let next_best = open.last().map_or(0.0, |(score, _)| *score);
+            let enough = state.total - least;
+            let target =
+                if next_best.is_finite() { enough.min(state.total - next_best * size) } else { enough };
+            let mut look = self.look(&state, set.clone(), target).await?;
+            if let Look::Above(total) = look
+                && (state.total - total) / size >= before * (1.0 - 1e-9)
+                && before.is_finite()
+            {
+                // Nothing was learnt: look to the end, or two equals would take turns for ever.
+                look = self.look(&state, set, enough).await?;
+            }
+            let (total, found) = match look {
+                Look::Found(next) => (next.total, Some(next)),
+                Look::Above(total) => (total, None),
+                Look::Spent => break,
             };
-            let gain = state.total - next.total;
+            let gain = state.total - total;
             if gain <= least {
                 continue;
             }
-            let score = gain / self.bytes(&added).max(1.0).powf(exponent);
-            if open.last().is_none_or(|(best, _)| score >= *best) {
-                state = next;
-            } else {
-                let place = open.partition_point(|(other, _)| *other < score);
-                open.insert(place, (score, bundle));
+            let score = gain / size;
+            match found {
+                Some(next) if score >= next_best => state = next,
+                _ => {
+                    let place = open.partition_point(|(other, _)| *other < score);
+                    open.insert(place, (score, bundle));
+                }
             }
         }
         Ok(state)
+    }
+
+    /// The least an index must save.
+    fn least(&self) -> f64 {
+        self.problem.limits.min_saving * self.total(&self.base, &Set::default())
     }
 
     /// Exchanges one chosen candidate for another, drops what became superfluous, and fills the room that leaves.
@@ -322,6 +452,9 @@ impl<W: WhatIf> Search<'_, W> {
     }
 
     async fn exchange(&mut self, state: &mut State, out: usize) -> Result<(), Error> {
+        if !state.set.contains(out) {
+            return Ok(());
+        }
         let rest = state.set.without(&Set::of([out]));
         let mut best: Option<State> = None;
         let candidates = &self.problem.candidates;
@@ -333,9 +466,11 @@ impl<W: WhatIf> Search<'_, W> {
             if elsewhere || state.set.contains(item) || !self.fits(&set) {
                 continue;
             }
-            let Some(next) = self.at(state, set).await? else { continue };
-            if next.total < best.as_ref().map_or(state.total, |best| best.total) {
-                best = Some(next);
+            let target = best.as_ref().map_or(state.total, |best| best.total);
+            match self.look(state, set, target).await? {
+                Look::Found(next) if next.total < target => best = Some(next),
+                Look::Spent => break,
+                Look::Found(_) | Look::Above(_) => {}
             }
         }
         if let Some(best) = best {
@@ -346,13 +481,15 @@ impl<W: WhatIf> Search<'_, W> {
 
     /// Takes out what saves less than the least saving, the least useful first.
     async fn prune(&mut self, state: &mut State) -> Result<(), Error> {
-        let least = self.problem.limits.min_saving * self.total(&self.base, &Set::default());
+        let least = self.least();
         loop {
             let mut best: Option<State> = None;
             for out in state.set.iter().collect::<Vec<_>>() {
-                let Some(next) = self.at(state, state.set.without(&Set::of([out]))).await? else { continue };
-                let lost = next.total - state.total;
-                if lost <= least && best.as_ref().is_none_or(|best| next.total < best.total) {
+                let target = best.as_ref().map_or(state.total + least, |best| best.total);
+                let look = self.look(state, state.set.without(&Set::of([out])), target).await?;
+                if let Look::Found(next) = look
+                    && best.as_ref().is_none_or(|best| next.total < best.total)
+                {
                     best = Some(next);
                 }
             }

@@ -23,10 +23,7 @@ impl Set {
         if let Some(word) = self.0.get_mut(item / 64) {
             *word &= !(1 << (item % 64));
         }
-        // Trailing zeros would make equal sets differ.
-        while self.0.last() == Some(&0) {
-            self.0.pop();
-        }
+        self.trim();
     }
 
     pub(crate) fn contains(&self, item: usize) -> bool {
@@ -39,9 +36,7 @@ impl Set {
 
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         let mut both = Self(self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect());
-        while both.0.last() == Some(&0) {
-            both.0.pop();
-        }
+        both.trim();
         both
     }
 
@@ -64,19 +59,24 @@ impl Set {
     }
 
     pub(crate) fn with(&self, other: &Self) -> Self {
-        let mut both = self.clone();
-        for item in other.iter() {
-            both.insert(item);
-        }
+        let (long, short) = if self.0.len() >= other.0.len() { (self, other) } else { (other, self) };
+        let mut both = long.clone();
+        both.0.iter_mut().zip(&short.0).for_each(|(word, more)| *word |= more);
         both
     }
 
     pub(crate) fn without(&self, other: &Self) -> Self {
         let mut left = self.clone();
-        for item in other.iter() {
-            left.remove(item);
-        }
+        left.0.iter_mut().zip(&other.0).for_each(|(word, less)| *word &= !less);
+        left.trim();
         left
+    }
+
+    /// Trailing zeros would make equal sets differ.
+    fn trim(&mut self) {
+        while self.0.last() == Some(&0) {
+            self.0.pop();
+        }
     }
 }
 

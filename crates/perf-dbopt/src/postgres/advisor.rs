@@ -8,7 +8,7 @@ use crate::error::Doing;
 use crate::{Dialect, Error, Workload};
 use perf_core::InvalidConfig;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an index entry costs to write, in PostgreSQL's unit of one page read in order.
 const WRITE: WriteCost = WriteCost { entry: 0.5, per_doubling: 0.05 };
@@ -82,7 +82,7 @@ impl PostgresAdvisor {
             let shape = Shape::of(&query.sql, Dialect::Postgres, &catalog.schema);
             let refused = match refuse(&shape, &catalog) {
                 Some(reason) => Some(reason),
-                None => planner.admit(&query.sql).await?,
+                None => planner.admit(&query.sql, homes(&shape, &catalog)).await?,
             };
             if let Some(reason) = refused {
                 skipped.push(Skipped { fingerprint: query.fingerprint, text: query.text.clone(), reason });
@@ -138,6 +138,13 @@ impl std::fmt::Debug for Posed<'_> {
     }
 }
 
+/// The tables a statement names, or nothing when it names something else as well: a view may hide any table.
+fn homes(shape: &Shape, catalog: &Catalog) -> Option<BTreeSet<Home>> {
+    let tables = catalog.schema.tables();
+    let home = |place: &usize| (tables[*place].schema.clone(), tables[*place].name.clone());
+    shape.unknown.is_empty().then(|| shape.tables.keys().map(home).collect())
+}
+
 fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
     if let Some(name) = shape.unknown.iter().find(|name| catalog.foreign.contains(name)) {
         return Some(SkipReason::ForeignTable(name.clone()));
@@ -149,6 +156,12 @@ fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
     None
 }
 
+/// A table's schema and name.
+type Home = (Option<String>, String);
+
+/// Hypothetical indexes kept in the session at most, wanted or not. HypoPG slows down beyond, and ends at some 2,800.
+const MAX_PRESENT: usize = 1000;
+
 /// HypoPG on one connection, with the candidates and statements of a problem.
 pub struct HypoPg<'c> {
     explainer: Explainer<'c>,
@@ -156,7 +169,10 @@ pub struct HypoPg<'c> {
     drop: String,
     reset: String,
     candidates: Vec<String>,
-    statements: Vec<Plannable>,
+    /// Each candidate's table.
+    homes: Vec<Home>,
+    /// With the tables each names, where that is known.
+    statements: Vec<(Plannable, Option<BTreeSet<Home>>)>,
     /// Hypothetical indexes in the session: candidate and its number there.
     present: BTreeMap<usize, String>,
     /// Hypothetical indexes of candidates that are offered no more.
@@ -172,6 +188,7 @@ impl<'c> HypoPg<'c> {
             drop: format!("{home}.hypopg_drop_index"),
             reset: format!("select {home}.hypopg_reset()"),
             candidates: Vec::new(),
+            homes: Vec::new(),
             statements: Vec::new(),
             present: BTreeMap::new(),
             stale: Vec::new(),
@@ -183,6 +200,7 @@ impl<'c> HypoPg<'c> {
     /// Replaces the candidates; they are numbered in this order.
     pub fn offer(&mut self, candidates: &[IndexDef]) {
         self.candidates = candidates.iter().map(|def| def.create(Dialect::Postgres, "")).collect();
+        self.homes = candidates.iter().map(|def| (def.schema.clone(), def.table.clone())).collect();
         // Numbers now mean other indexes: none of those in the session is one of them.
         self.stale.extend(std::mem::take(&mut self.present).into_values());
     }
@@ -196,7 +214,7 @@ impl<'c> HypoPg<'c> {
     }
 
     /// Takes a statement in; it gets the next number, or a reason why it cannot be planned.
-    async fn admit(&mut self, sql: &str) -> Result<Option<SkipReason>, Error> {
+    async fn admit(&mut self, sql: &str, homes: Option<BTreeSet<Home>>) -> Result<Option<SkipReason>, Error> {
         let plannable = match self.explainer.admit(sql).await? {
             Ok(plannable) => plannable,
             Err(reason) => return Ok(Some(reason)),
@@ -205,7 +223,7 @@ impl<'c> HypoPg<'c> {
         if let Err(reason) = self.explainer.explain(sql).await? {
             return Ok(Some(reason));
         }
-        self.statements.push(plannable);
+        self.statements.push((plannable, homes));
         Ok(None)
     }
 
@@ -218,18 +236,43 @@ impl<'c> HypoPg<'c> {
         self.explainer.finish().await
     }
 
-    /// Everything a plan needs in one message: hypothetical indexes in and out, the statement, its plan.
-    fn message(&self, query: usize, wanted: &[usize]) -> String {
+    /// The hypothetical indexes that must go: those that could be used and are not wanted. Those on other tables do no
+    /// harm, and making them anew for the next statement costs more than planning it.
+    fn leaving(&self, query: usize, wanted: &[usize]) -> Vec<usize> {
+        let homes = &self.statements[query].1;
+        let full = self.present.len() + wanted.len() > MAX_PRESENT;
+        let in_the_way = |number: &&usize| {
+            let concerned = homes.as_ref().is_none_or(|homes| homes.contains(&self.homes[**number]));
+            !wanted.contains(number) && (full || concerned)
+        };
+        self.present.keys().filter(in_the_way).copied().collect()
+    }
+
+    /// Everything a plan needs in one message: hypothetical indexes in and out, the statement, its plan. The texts differ
+    /// in constants only, so that `pg_stat_statements` sees few of them.
+    fn message(&self, query: usize, leaving: &[usize], wanted: &[usize]) -> String {
         let mut sql = String::new();
-        let leaving = self.present.iter().filter(|(n, _)| !wanted.contains(n)).map(|(_, oid)| oid);
-        for oid in leaving.chain(&self.stale) {
-            sql += &format!("select {}({oid});", self.drop);
+        let gone: Vec<&str> = leaving
+            .iter()
+            .filter_map(|number| self.present.get(number))
+            .chain(&self.stale)
+            .map(String::as_str)
+            .collect();
+        if !gone.is_empty() {
+            sql += &format!("select {}(o) from unnest('{{{}}}'::oid[]) o;", self.drop, gone.join(","));
         }
-        for number in wanted.iter().filter(|n| !self.present.contains_key(n)) {
-            let ddl = Dialect::Postgres.literal(&self.candidates[*number]);
-            sql += &format!("select '#' || {number} || ':' || indexrelid from {}({ddl});", self.create);
+        let new: Vec<usize> = wanted.iter().copied().filter(|n| !self.present.contains_key(n)).collect();
+        if !new.is_empty() {
+            let numbers: Vec<String> = new.iter().map(usize::to_string).collect();
+            let texts: Vec<String> = new.iter().map(|n| element(&self.candidates[*n])).collect();
+            let texts = Dialect::Postgres.literal(&format!("{{{}}}", texts.join(",")));
+            sql += &format!(
+                "select '#' || n || ':' || i.indexrelid from unnest('{{{}}}'::int[], {texts}::text[]) d(n, ddl), {}(d.ddl) i;",
+                numbers.join(","),
+                self.create
+            );
         }
-        let statement = &self.statements[query];
+        let statement = &self.statements[query].0;
         // A prepared statement keeps the plan made before an index came or went.
         sql += "deallocate perfkit_plan;";
         sql += &statement.prepare;
@@ -239,7 +282,8 @@ impl<'c> HypoPg<'c> {
     }
 
     async fn explain(&mut self, query: usize, wanted: &[usize]) -> Result<String, Error> {
-        let message = self.message(query, wanted);
+        let leaving = self.leaving(query, wanted);
+        let message = self.message(query, &leaving, wanted);
         let answer = sqlx::raw_sql(AssertSqlSafe(message)).fetch_all(&mut *self.explainer.conn).await;
         let rows = match answer {
             Ok(rows) => rows,
@@ -248,7 +292,7 @@ impl<'c> HypoPg<'c> {
                 return Err(error).doing("plan a statement");
             }
         };
-        self.present.retain(|number, _| wanted.contains(number));
+        self.present.retain(|number, _| !leaving.contains(number));
         self.stale.clear();
         let mut plan = String::new();
         for row in &rows {
@@ -267,11 +311,23 @@ impl<'c> HypoPg<'c> {
         Ok(plan)
     }
 
-    /// The plan in words: one line per node that reads a table.
-    async fn describe(&mut self, query: usize, wanted: &[usize]) -> Result<Vec<String>, Error> {
-        let plan = self.explain(query, wanted).await?;
-        Ok(words(&plan))
+    fn read(&self, plan: &str, indexes: &[usize]) -> Result<Planned, Error> {
+        let cost = number(plan, "\"Total Cost\": ")
+            .ok_or_else(|| Error::Unexpected("a plan without a cost".to_owned()))?;
+        let uses = |n: &usize| self.present.get(n).is_some_and(|oid| plan.contains(&format!("\"<{oid}>")));
+        Ok(Planned { cost, used: indexes.iter().copied().filter(uses).collect() })
     }
+
+    /// The plan, and in words: one line per node that reads a table.
+    async fn describe(&mut self, query: usize, wanted: &[usize]) -> Result<(Planned, Vec<String>), Error> {
+        let plan = self.explain(query, wanted).await?;
+        Ok((self.read(&plan, wanted)?, words(&plan)))
+    }
+}
+
+/// An element of an array literal.
+fn element(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 impl std::fmt::Debug for HypoPg<'_> {
@@ -283,10 +339,7 @@ impl std::fmt::Debug for HypoPg<'_> {
 impl WhatIf for HypoPg<'_> {
     async fn plan(&mut self, query: usize, indexes: &[usize]) -> Result<Planned, Error> {
         let plan = self.explain(query, indexes).await?;
-        let cost = number(&plan, "\"Total Cost\": ")
-            .ok_or_else(|| Error::Unexpected("a plan without a cost".to_owned()))?;
-        let uses = |n: &usize| self.present.get(n).is_some_and(|oid| plan.contains(&format!("\"<{oid}>")));
-        Ok(Planned { cost, used: indexes.iter().copied().filter(uses).collect() })
+        self.read(&plan, indexes)
     }
 }
 
@@ -297,17 +350,14 @@ async fn outcomes(
 ) -> Result<Vec<Planning>, Error> {
     let mut all = Vec::with_capacity(statements);
     for number in 0..statements {
-        let after = planner.plan(number, &choice.chosen).await?;
-        let mut planning = Planning { after, ..Planning::default() };
-        if !planning.after.used.is_empty() {
-            planning.words_after = planner.describe(number, &choice.chosen).await?;
-        }
-        all.push(planning);
+        let (after, words_after) = planner.describe(number, &choice.chosen).await?;
+        all.push(Planning { after, words_after, ..Planning::default() });
     }
     for (number, planning) in all.iter_mut().enumerate() {
-        planning.before = planner.plan(number, &[]).await?;
-        if !planning.after.used.is_empty() {
-            planning.words_before = planner.describe(number, &[]).await?;
+        (planning.before, planning.words_before) = planner.describe(number, &[]).await?;
+        if planning.after.used.is_empty() {
+            planning.words_before.clear();
+            planning.words_after.clear();
         }
     }
     Ok(all)
