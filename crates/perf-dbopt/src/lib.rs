@@ -82,6 +82,7 @@ mod sql;
 pub mod sqlite;
 #[cfg(feature = "serde")]
 mod text;
+mod window;
 
 pub use advise::{Workload, WorkloadQuery};
 pub use apply::Apply;
@@ -92,3 +93,4 @@ pub use pool::{PoolAdvice, PoolEvidence, PoolVerdict, advise_pool};
 pub use sql::{
     Dialect, FINGERPRINT_VERSION, Fingerprint, Lexer, Token, TokenKind, fingerprint, normalize, statements,
 };
+pub use window::{InvalidWindow, Window};

@@ -15,3 +15,8 @@ pub(crate) fn shared_option<S: serde::Serializer>(
         None => serializer.serialize_none(),
     }
 }
+
+#[cfg(feature = "postgres")]
+pub(crate) fn read_shared<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    <String as serde::Deserialize>::deserialize(deserializer).map(Arc::from)
+}

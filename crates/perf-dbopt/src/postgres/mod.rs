@@ -11,8 +11,9 @@ mod sources;
 
 pub use advisor::{HypoPg, Posed, PostgresAdvisor, estimate_sizes};
 pub use apply::{
-    Applied, ApplyPolicy, AuditEntry, AuditSink, Baseline, IndexApplier, IndexOutcome, JsonLines, NoAudit,
-    Refusal, Repaired, StatementChange, Verdict, VerifyPolicy, judge,
+    Applied, ApplyPolicy, AuditEntry, AuditSink, Baseline, IndexApplier, IndexOutcome, IndexVerdict,
+    JsonLines, NoAudit, Refusal, Repaired, Reverted, StatementChange, Trial, TrialOutcome, TrialPolicy,
+    Verdict, VerifyPolicy, judge,
 };
 pub use inspect::{inspect, maintain};
 pub use planner::{Explained, Explainer};

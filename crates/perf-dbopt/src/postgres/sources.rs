@@ -101,8 +101,13 @@ async fn home(conn: &mut PgConnection) -> Result<Option<String>, Error> {
 type RowKey = (i64, i64, i64, bool);
 
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Counters {
     fingerprint: Fingerprint,
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::text::shared", deserialize_with = "crate::text::read_shared")
+    )]
     query: Arc<str>,
     calls: i64,
     total_ms: f64,
@@ -113,12 +118,34 @@ struct Counters {
 
 /// What `pg_stat_statements` held at one moment.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StatementsSnapshot {
+    /// A list of pairs as data: not every format has keys that are no text.
+    #[cfg_attr(feature = "serde", serde(with = "pairs"))]
     rows: HashMap<RowKey, Counters>,
     reset: Option<String>,
     evictions: Option<i64>,
     /// Statements whose text this role may not see.
     pub hidden: usize,
+}
+
+#[cfg(feature = "serde")]
+mod pairs {
+    use super::{Counters, HashMap, RowKey};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        rows: &HashMap<RowKey, Counters>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(rows)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HashMap<RowKey, Counters>, D::Error> {
+        Ok(Vec::<(RowKey, Counters)>::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 /// What one statement did between two snapshots.

@@ -5,7 +5,7 @@ use crate::shop;
 use perf_dbopt::advise::{Advice, AdvisorConfig};
 use perf_dbopt::postgres::{
     ApplyPolicy, Capability, IndexApplier, IndexOutcome, JsonLines, PostgresAdvisor, Refusal,
-    StatementsSnapshot, Verdict, VerifyPolicy, judge,
+    StatementsSnapshot, Trial, TrialOutcome, TrialPolicy, Verdict, VerifyPolicy, judge,
 };
 use perf_dbopt::{Apply, Dialect, Workload};
 use perf_testkit::PostgresServer;
@@ -120,6 +120,34 @@ async fn b5_1_and_b5_2_each_precondition_is_a_refusal_of_its_own() {
     let mut few = policy();
     few.max_per_table = 1;
     assert_eq!(refusal(&mut conn, few).await, Refusal::TooManyIndexes { there: 1 });
+    // Two windows that share the day: one of them is closed now.
+    let shut = async |conn: &mut PgConnection, window: &str| {
+        let mut timed = policy();
+        timed.window = Some(window.parse().unwrap());
+        let dry = IndexApplier::new(timed).unwrap().dry_run(conn, &advice).await.unwrap();
+        matches!(dry.outcomes[0], IndexOutcome::Refused { refusal: Refusal::OutsideWindow { .. }, .. })
+    };
+    assert_ne!(shut(&mut conn, "00:00-12:00").await, shut(&mut conn, "12:00-00:00").await);
+    let mut small = policy();
+    small.max_bytes = Some(advice.create[0].bytes - 1);
+    assert_eq!(refusal(&mut conn, small).await, Refusal::OverBudget { there: 0 });
+    let mut busy = policy();
+    busy.max_active = Some(0);
+    let mut worker = PgConnection::connect(&server.url()).await.unwrap();
+    let work = tokio::spawn(async move { run(&mut worker, "select pg_sleep(30)").await });
+    wait_for(
+        &server,
+        "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'",
+        "1",
+    )
+    .await;
+    assert_eq!(refusal(&mut conn, busy).await, Refusal::Load { active: 1 });
+    run(
+        &mut conn,
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%'",
+    )
+    .await;
+    assert!(work.await.is_err(), "its connection was cut");
 
     let mut other = PgConnection::connect(&server.url()).await.unwrap();
     run(&mut other, "begin; select 1").await;
@@ -213,7 +241,60 @@ async fn child_process_of_the_kill_journey() {
     let mut patient = policy();
     patient.lock_timeout = Duration::from_secs(2);
     patient.attempts = 1;
-    IndexApplier::new(patient).unwrap().apply(&mut conn, &advice, &yes()).await.unwrap();
+    let applier = IndexApplier::new(patient).unwrap();
+    let applied = applier.apply(&mut conn, &advice, &yes()).await.unwrap();
+    if std::env::var_os("PERF_DBOPT_CHILD_REVERTS").is_some() {
+        applier.revert(&mut conn, &applied, &yes()).await.unwrap();
+    }
+}
+
+/// Starts the process that is killed.
+fn child(server: &PostgresServer) -> std::process::Command {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["postgres_apply::child_process_of_the_kill_journey", "--exact"])
+        .env("PERF_DBOPT_CHILD_URL", server.url())
+        .stdout(std::process::Stdio::null());
+    child
+}
+
+#[tokio::test]
+async fn b5_7_killed_while_it_takes_an_index_back_the_next_run_drops_it() {
+    let (server, mut conn) = shop().await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    // The index is built first, so the old snapshot must come between building and dropping.
+    let name = advice(&mut conn, HISTORY).await.create[0].name.clone();
+    run(
+        &mut conn,
+        "create or replace function wait() returns event_trigger language plpgsql as \
+        $$ begin if tg_tag = 'DROP INDEX' then perform pg_sleep(0.3); end if; end $$; \
+        create event trigger slow on ddl_command_start execute function wait()",
+    )
+    .await;
+    let mut process = child(&server).env("PERF_DBOPT_CHILD_REVERTS", "1").spawn().unwrap();
+    wait_for(
+        &server,
+        "select count(*) from pg_stat_activity where query like 'DROP INDEX CONC%' and state = 'active'",
+        "1",
+    )
+    .await;
+    run(&mut other, "begin isolation level repeatable read; select count(*) from orders").await;
+    let invalid = "select count(*) from pg_index i join pg_class c on c.oid = indexrelid where relname like 'perfidx%' and not indisvalid";
+    wait_for(&server, invalid, "1").await;
+    process.kill().unwrap();
+    process.wait().unwrap();
+    drop(other);
+    wait_for(
+        &server,
+        "select count(*) from pg_stat_activity where query like 'DROP INDEX CONC%' and state = 'active'",
+        "0",
+    )
+    .await;
+    run(&mut conn, "drop event trigger slow").await;
+    let repaired = applier().repair(&mut conn, &yes()).await.unwrap();
+    // The orphaned server process may have come to the end by itself.
+    assert!(repaired.dropped == [name] || repaired.dropped.is_empty(), "{repaired:?}");
+    assert_eq!(indexes(&server).await, "");
 }
 
 async fn wait_for(server: &PostgresServer, sql: &str, wanted: &str) {
@@ -239,12 +320,7 @@ async fn b5_7_killed_at_any_step_the_next_run_completes_or_cleans() {
     for (blocker, step) in blockers {
         let mut other = PgConnection::connect(&server.url()).await.unwrap();
         run(&mut other, blocker).await;
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["postgres_apply::child_process_of_the_kill_journey", "--exact"])
-            .env("PERF_DBOPT_CHILD_URL", server.url())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = child(&server).spawn().unwrap();
         wait_for(&server, step, "1").await;
         child.kill().unwrap();
         child.wait().unwrap();
@@ -362,4 +438,109 @@ async fn b6_each_missing_capability_names_its_fix() {
     }
     assert!(StatementsSnapshot::take(&mut conn).await.unwrap().hidden > 0);
     drop(server);
+}
+
+/// Calls of the shop's page, seen by the statistics at once.
+async fn work(conn: &mut PgConnection, calls: usize) {
+    for _ in 0..calls {
+        run(conn, "select sum(total) from orders where customer = 17 and status = 'done'").await;
+    }
+    run(conn, "select pg_stat_force_next_flush()").await;
+}
+
+fn soon() -> TrialPolicy {
+    let mut policy = TrialPolicy::default();
+    policy.min_time = Duration::ZERO;
+    policy.interval = Duration::from_millis(5);
+    policy
+}
+
+/// The index of the shop's page on trial, after it was created and before anything was measured.
+async fn on_trial(conn: &mut PgConnection, applier: &IndexApplier) -> (Advice, Trial) {
+    let start = StatementsSnapshot::take(conn).await.unwrap();
+    work(conn, 40).await;
+    let before = StatementsSnapshot::take(conn).await.unwrap().since(&start);
+    let advice = advice(conn, "select sum(total) from orders where customer = $1 and status = $2").await;
+    let (applied, trial) = applier.begin(conn, &advice, &before, &yes()).await.unwrap();
+    assert_eq!(trial.pending().collect::<Vec<_>>(), applied.created().collect::<Vec<_>>());
+    assert_eq!(applied.created().count(), 1);
+    (advice, trial)
+}
+
+#[tokio::test]
+async fn b5_8_an_index_that_helps_ends_its_trial_and_stays() {
+    let (server, mut conn) = shop().await;
+    let applier = applier();
+    let (advice, mut trial) = on_trial(&mut conn, &applier).await;
+    let verdicts = applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert_eq!(
+        (verdicts[0].outcome, trial.is_over()),
+        (None, false),
+        "nothing was measured yet: {verdicts:?}"
+    );
+    work(&mut conn, 40).await;
+    // The process was restarted: the trial goes on from what was kept of it.
+    let kept = serde_json::to_string(&trial).unwrap();
+    let mut trial: Trial = serde_json::from_str(&kept).unwrap();
+    let verdicts = applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert_eq!(verdicts[0].outcome, Some(TrialOutcome::Kept), "{verdicts:?}");
+    assert!(matches!(verdicts[0].verdict, Verdict::Improved(_)));
+    assert!(indexes(&server).await.starts_with(&advice.create[0].name));
+}
+
+#[tokio::test]
+async fn b5_8_and_b5_9_a_planted_regression_is_found_reverted_and_not_built_again() {
+    let (server, mut conn) = shop().await;
+    let trail = std::env::temp_dir().join(format!("perf-dbopt-trial-{}", std::process::id()));
+    let applier = applier().audit(JsonLines::new(&trail));
+    let (advice, mut trial) = on_trial(&mut conn, &applier).await;
+    // Nearly all rows now belong to one customer, and the planner's statistics are from before.
+    run(&mut conn, "update orders set customer = 17; set enable_seqscan = off; set enable_bitmapscan = off")
+        .await;
+    work(&mut conn, 40).await;
+    let verdicts = applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert_eq!(verdicts[0].outcome, Some(TrialOutcome::Reverted), "{verdicts:?}");
+    assert!(matches!(verdicts[0].verdict, Verdict::Regressed(_)));
+    assert_eq!(indexes(&server).await, "");
+    // B5.9: neither this process nor the next builds it again, until the time is over.
+    let next = self::applier().audit(JsonLines::new(&trail));
+    for applier in [&applier, &next] {
+        let again = applier.apply(&mut conn, &advice, &yes()).await.unwrap();
+        assert!(
+            matches!(
+                again.outcomes[0],
+                IndexOutcome::Refused { refusal: Refusal::Suppressed { hours: 720 }, .. }
+            ),
+            "{again:?}"
+        );
+    }
+    let mut forgetful = policy();
+    forgetful.suppress = Duration::ZERO;
+    let forgetful = IndexApplier::new(forgetful).unwrap().audit(JsonLines::new(&trail));
+    assert_eq!(forgetful.apply(&mut conn, &advice, &yes()).await.unwrap().created().count(), 1);
+    std::fs::remove_file(&trail).unwrap();
+}
+
+#[tokio::test]
+async fn b5_8_a_reset_of_the_statistics_begins_the_measuring_anew() {
+    let (_server, mut conn) = shop().await;
+    let applier = applier();
+    let (_, mut trial) = on_trial(&mut conn, &applier).await;
+    work(&mut conn, 40).await;
+    run(&mut conn, "select pg_stat_statements_reset()").await;
+    work(&mut conn, 10).await;
+    applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert!(!trial.is_over(), "ten calls since the reset are no measurement");
+    work(&mut conn, 40).await;
+    assert_eq!(applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn b5_8_an_index_somebody_else_dropped_is_gone() {
+    let (_server, mut conn) = shop().await;
+    let applier = applier();
+    let (advice, mut trial) = on_trial(&mut conn, &applier).await;
+    run(&mut conn, &format!("drop index {}", advice.create[0].name)).await;
+    let verdicts = applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert_eq!((verdicts[0].outcome, trial.is_over()), (Some(TrialOutcome::Gone), true));
 }

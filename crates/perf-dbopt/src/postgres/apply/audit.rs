@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 /// One change, before or after it was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct AuditEntry {
@@ -12,13 +12,38 @@ pub struct AuditEntry {
     pub actor: String,
     /// The statement.
     pub statement: String,
-    /// What became of it: `started`, `done`, or the error.
+    /// What became of it: `started`, `done`, `reverted`, or the error.
     pub outcome: String,
+    /// Set when an index was taken back because it did not help.
+    pub reverted: Option<Reverted>,
+}
+
+/// An index that was taken back.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Reverted {
+    /// Its name, which follows from its definition.
+    pub index: String,
+    /// When, in seconds since 1970 by the server's clock.
+    pub at: f64,
+}
+
+impl Reverted {
+    /// An index and when it was taken back.
+    pub fn new(index: impl Into<String>, at: f64) -> Self {
+        Self { index: index.into(), at }
+    }
 }
 
 impl AuditEntry {
     pub(super) fn new(actor: &str, statement: &str, outcome: impl Into<String>) -> Self {
-        Self { actor: actor.to_owned(), statement: statement.to_owned(), outcome: outcome.into() }
+        Self {
+            actor: actor.to_owned(),
+            statement: statement.to_owned(),
+            outcome: outcome.into(),
+            reverted: None,
+        }
     }
 }
 
@@ -29,6 +54,15 @@ pub trait AuditSink: Send + Sync {
     /// # Errors
     /// Whatever keeps it from being kept.
     fn record(&self, entry: &AuditEntry) -> std::io::Result<()>;
+
+    /// The indexes that were taken back, from the trail of earlier processes, in any order. By default none is known, and
+    /// suppression lasts as long as the process.
+    ///
+    /// # Errors
+    /// Whatever keeps the trail from being read.
+    fn reverted(&self) -> std::io::Result<Vec<Reverted>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Keeps nothing.
@@ -65,10 +99,26 @@ impl AuditSink for JsonLines {
             "actor": entry.actor,
             "statement": entry.statement,
             "outcome": entry.outcome,
+            "reverted": entry.reverted.as_ref().map(|it| serde_json::json!({ "index": it.index, "at": it.at })),
         });
         let _turn = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&self.path)?;
         file.write_all(format!("{line}\n").as_bytes())?;
         file.sync_data()
+    }
+
+    fn reverted(&self) -> std::io::Result<Vec<Reverted>> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            text => text?,
+        };
+        // A line that was cut off by a crash says nothing, and the statement it announced was not run.
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        Ok(lines
+            .filter_map(|line| {
+                let reverted = line.get("reverted")?;
+                Some(Reverted::new(reverted.get("index")?.as_str()?, reverted.get("at")?.as_f64()?))
+            })
+            .collect())
     }
 }

@@ -1,6 +1,6 @@
-use crate::Error;
 use crate::advise::IndexAdvice;
 use crate::error::Doing;
+use crate::{Error, Window};
 use perf_core::InvalidConfig;
 use sqlx::{PgConnection, Row};
 use std::fmt;
@@ -25,6 +25,16 @@ pub struct ApplyPolicy {
     pub max_transaction_age: Duration,
     /// Sessions working at the same time beyond which the server has other things to do. `None` leaves it open.
     pub max_active: Option<u32>,
+    /// The part of the day in which indexes are built. `None`: at any time.
+    pub window: Option<Window>,
+    /// How far the slowest replica may lag behind before more is written. `30s`.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub max_replica_lag: Duration,
+    /// Bytes all indexes made here may take together, those that are there and the next included. `None` leaves it open.
+    pub max_bytes: Option<u64>,
+    /// How long an index that was taken back is not built again. `30d`, so that advice and verdict do not take turns.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub suppress: Duration,
     /// Indexes a table may have in the end, those there included. `15`.
     pub max_per_table: u32,
     /// Tables that are never touched: `name` or `schema.name`.
@@ -38,6 +48,10 @@ impl Default for ApplyPolicy {
             attempts: 5,
             max_transaction_age: Duration::from_secs(60),
             max_active: None,
+            window: None,
+            max_replica_lag: Duration::from_secs(30),
+            max_bytes: None,
+            suppress: Duration::from_secs(30 * 24 * 3600),
             max_per_table: 15,
             deny: Vec::new(),
         }
@@ -98,6 +112,26 @@ pub enum Refusal {
     },
     /// Autovacuum is saving the table from wraparound, and must not be disturbed.
     Wraparound,
+    /// It is not the time of day for it.
+    OutsideWindow {
+        /// When it is, in UTC.
+        window: Window,
+    },
+    /// A replica lags behind.
+    ReplicaLag {
+        /// By how many seconds.
+        seconds: u64,
+    },
+    /// With it, the indexes made here would take more than the policy allows.
+    OverBudget {
+        /// The bytes they take already.
+        there: u64,
+    },
+    /// It was built before, did not help, and was taken back.
+    Suppressed {
+        /// In how many hours it may be built again.
+        hours: u64,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -114,6 +148,10 @@ impl fmt::Display for Refusal {
             Self::OldTransaction { holder } => write!(f, "session {holder} holds an old transaction open"),
             Self::Load { active } => write!(f, "{active} sessions are working"),
             Self::Wraparound => f.write_str("autovacuum prevents wraparound"),
+            Self::OutsideWindow { window } => write!(f, "changes are made between {window} UTC only"),
+            Self::ReplicaLag { seconds } => write!(f, "a replica lags {seconds} s behind"),
+            Self::OverBudget { there } => write!(f, "the indexes made here take {there} bytes already"),
+            Self::Suppressed { hours } => write!(f, "it was taken back, and waits for {hours} hours"),
         }
     }
 }
@@ -138,11 +176,43 @@ const ACTIVITY: &str = "select pid::int4, coalesce(extract(epoch from clock_time
     where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend' \
     order by xact_start nulls last limit 1";
 
-/// Whether the index may be built now.
+/// The minute of the day, how far the slowest replica lags, the bytes of the indexes made here, and the server's clock.
+const SERVER: &str = "select (extract(hour from t.utc) * 60 + extract(minute from t.utc))::int4, \
+    coalesce((select max(extract(epoch from replay_lag)) from pg_stat_replication), 0)::float8, \
+    coalesce((select sum(pg_relation_size(c.oid)) from pg_class c where c.relkind = 'i' and c.relname ~ '^perfidx_[0-9a-f]{8}$'), 0)::int8, \
+    extract(epoch from clock_timestamp())::float8 \
+    from (select clock_timestamp() at time zone 'utc' as utc) t";
+
+/// What speaks against building anything more on this server now.
+async fn server(
+    conn: &mut PgConnection,
+    index: &IndexAdvice,
+    policy: &ApplyPolicy,
+    reverted: Option<f64>,
+) -> Result<Option<Refusal>, Error> {
+    let row = sqlx::query(SERVER).persistent(false).fetch_one(conn).await.doing("look at the server")?;
+    let (minute, lag, there, clock): (i32, f64, i64, f64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    let there = there.cast_unsigned();
+    let left = reverted.map_or(0.0, |at| at + policy.suppress.as_secs_f64() - clock);
+    Ok(match policy.window {
+        Some(window) if !window.contains(u16::try_from(minute).unwrap_or_default()) => {
+            Some(Refusal::OutsideWindow { window })
+        }
+        _ if lag > policy.max_replica_lag.as_secs_f64() => Some(Refusal::ReplicaLag { seconds: lag as u64 }),
+        _ if policy.max_bytes.is_some_and(|most| there.saturating_add(index.bytes) > most) => {
+            Some(Refusal::OverBudget { there })
+        }
+        _ if left > 0.0 => Some(Refusal::Suppressed { hours: (left / 3600.0).ceil() as u64 }),
+        _ => None,
+    })
+}
+
+/// Whether the index may be built now. `reverted` is when it was last taken back, by the server's clock.
 pub(super) async fn check(
     conn: &mut PgConnection,
     index: &IndexAdvice,
     policy: &ApplyPolicy,
+    reverted: Option<f64>,
 ) -> Result<Result<Target, Refusal>, Error> {
     let def = &index.index;
     let full = format!("{}.{}", def.schema.as_deref().unwrap_or("public"), def.table);
@@ -167,6 +237,9 @@ pub(super) async fn check(
         () => None,
     };
     if let Some(refusal) = refusal {
+        return Ok(Err(refusal));
+    }
+    if let Some(refusal) = server(conn, index, policy, reverted).await? {
         return Ok(Err(refusal));
     }
     let activity = sqlx::query(ACTIVITY)

@@ -1,4 +1,4 @@
-use super::audit::{AuditEntry, AuditSink, NoAudit};
+use super::audit::{AuditEntry, AuditSink, NoAudit, Reverted};
 use super::check::{ApplyPolicy, Refusal, Target, check};
 use crate::advise::{Advice, IndexAdvice, quoted};
 use crate::error::Doing;
@@ -6,7 +6,8 @@ use crate::{Apply, Dialect, Error};
 use perf_core::time::{now, sleep};
 use perf_core::{Backoff, InvalidConfig, Rng};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The first half of the advisory lock; the second is the table. Anything may use advisory locks, so it is an unlikely number.
@@ -100,6 +101,8 @@ pub struct Repaired {
 pub struct IndexApplier {
     policy: ApplyPolicy,
     audit: Arc<dyn AuditSink>,
+    /// Indexes this process took back, and when by the server's clock.
+    reverted: Arc<Mutex<BTreeMap<String, f64>>>,
 }
 
 impl std::fmt::Debug for IndexApplier {
@@ -115,7 +118,7 @@ impl IndexApplier {
     /// [`InvalidConfig`] when a value of the policy is outside its range.
     pub fn new(policy: ApplyPolicy) -> Result<Self, InvalidConfig> {
         policy.validate()?;
-        Ok(Self { policy, audit: Arc::new(NoAudit) })
+        Ok(Self { policy, audit: Arc::new(NoAudit), reverted: Arc::default() })
     }
 
     /// Writes every change down first.
@@ -125,6 +128,35 @@ impl IndexApplier {
         self
     }
 
+    /// When this index was last taken back, as this process or the trail remembers.
+    fn reverted_at(&self, name: &str) -> Result<Option<f64>, Error> {
+        let own = self.reverted.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        let trail = self.audit.reverted().map_err(Error::Audit)?;
+        let known = trail.iter().filter(|it| it.index == name).map(|it| it.at).chain(own);
+        Ok(known.reduce(f64::max))
+    }
+
+    /// Drops one index that did not help, and remembers it.
+    pub(super) async fn take_back(
+        &self,
+        conn: &mut PgConnection,
+        schema: Option<&str>,
+        name: &str,
+        consent: &Apply,
+    ) -> Result<(), Error> {
+        let at: f64 = sqlx::query_scalar("select extract(epoch from clock_timestamp())::float8")
+            .persistent(false)
+            .fetch_one(&mut *conn)
+            .await
+            .doing("read the clock")?;
+        // Written first: a crash in between leaves an index that is known not to help, and is dropped by the next verdict.
+        let mut entry = AuditEntry::new(consent.actor(), name, "reverted");
+        entry.reverted = Some(Reverted::new(name, at));
+        self.audit.record(&entry).map_err(Error::Audit)?;
+        self.reverted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), at);
+        self.drop_index(conn, schema, name, consent).await
+    }
+
     /// Says what [`apply`](IndexApplier::apply) would do. Nothing is changed.
     ///
     /// # Errors
@@ -132,10 +164,12 @@ impl IndexApplier {
     pub async fn dry_run(&self, conn: &mut PgConnection, advice: &Advice) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         for index in &advice.create {
-            applied.outcomes.push(match check(conn, index, &self.policy).await? {
-                Ok(_) => IndexOutcome::DryRun { statement: statement(index) },
-                Err(refusal) => IndexOutcome::Refused { name: index.name.clone(), refusal },
-            });
+            applied.outcomes.push(
+                match check(conn, index, &self.policy, self.reverted_at(&index.name)?).await? {
+                    Ok(_) => IndexOutcome::DryRun { statement: statement(index) },
+                    Err(refusal) => IndexOutcome::Refused { name: index.name.clone(), refusal },
+                },
+            );
         }
         Ok(applied)
     }
@@ -168,7 +202,7 @@ impl IndexApplier {
         consent: &Apply,
     ) -> Result<IndexOutcome, Error> {
         let name = index.name.clone();
-        let target = match check(conn, index, &self.policy).await? {
+        let target = match check(conn, index, &self.policy, self.reverted_at(&index.name)?).await? {
             Ok(target) => target,
             Err(refusal) => return Ok(IndexOutcome::Refused { name, refusal }),
         };
@@ -263,18 +297,15 @@ impl IndexApplier {
         name: &str,
         consent: &Apply,
     ) -> Result<(), Error> {
-        let timeout = self.policy.lock_timeout.as_millis();
-        let session = format!("set statement_timeout = 0; set lock_timeout = '{timeout}ms'");
-        sqlx::raw_sql(AssertSqlSafe(session)).execute(&mut *conn).await.doing("prepare the session")?;
-        let mut delays = Backoff::exponential(Duration::from_millis(200))
-            .cap(Duration::from_secs(5))
-            .delays(Rng::from_entropy().next_u64());
+        self.patient(conn).await?;
+        let mut delays = self.delays();
         let mut attempt = 1;
         let result = loop {
             match self.run(conn, sql, consent).await {
                 Err(error) if error.code().as_deref() == Some("55P03") && attempt < self.policy.attempts => {
                     if exists(conn, index.index.schema.as_deref(), name).await?.is_some() {
                         self.drop_index(conn, index.index.schema.as_deref(), name, consent).await?;
+                        self.patient(conn).await?;
                     }
                     attempt += 1;
                     sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
@@ -388,14 +419,40 @@ impl IndexApplier {
         consent: &Apply,
     ) -> Result<(), Error> {
         let name = qualified(schema, name);
-        let result = self.run(conn, &format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), consent).await;
-        match result {
-            // An index of a partitioned table cannot be dropped concurrently.
-            Err(error) if error.code().as_deref() == Some("0A000") => {
-                self.run(conn, &format!("DROP INDEX IF EXISTS {name}"), consent).await
+        self.patient(conn).await?;
+        let mut delays = self.delays();
+        let mut attempt = 1;
+        let result = loop {
+            let result = self.run(conn, &format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"), consent).await;
+            match result.as_ref().err().and_then(Error::code).as_deref() {
+                // An index of a partitioned table cannot be dropped concurrently.
+                Some("0A000") => {
+                    break self.run(conn, &format!("DROP INDEX IF EXISTS {name}"), consent).await;
+                }
+                Some("55P03") if attempt < self.policy.attempts => {
+                    attempt += 1;
+                    sleep(delays.next().unwrap_or(Duration::from_secs(1))).await;
+                }
+                _ => break result,
             }
-            result => result,
-        }
+        };
+        let _ = sqlx::raw_sql("reset statement_timeout; reset lock_timeout").execute(&mut *conn).await;
+        result
+    }
+
+    /// Lets a statement take as long as it works, and wait for others only as long as the policy says.
+    async fn patient(&self, conn: &mut PgConnection) -> Result<(), Error> {
+        let timeout = self.policy.lock_timeout.as_millis();
+        let session = format!("set statement_timeout = 0; set lock_timeout = '{timeout}ms'");
+        sqlx::raw_sql(AssertSqlSafe(session)).execute(conn).await.doing("prepare the session")?;
+        Ok(())
+    }
+
+    /// The pauses after a lock timeout.
+    fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
+        Backoff::exponential(Duration::from_millis(200))
+            .cap(Duration::from_secs(5))
+            .delays(Rng::from_entropy().next_u64())
     }
 
     /// Runs one statement, written down before and after.

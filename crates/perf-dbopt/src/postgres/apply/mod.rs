@@ -3,9 +3,11 @@
 mod audit;
 mod check;
 mod create;
+mod trial;
 mod verify;
 
-pub use audit::{AuditEntry, AuditSink, JsonLines, NoAudit};
+pub use audit::{AuditEntry, AuditSink, JsonLines, NoAudit, Reverted};
 pub use check::{ApplyPolicy, Refusal};
 pub use create::{Applied, IndexApplier, IndexOutcome, Repaired};
+pub use trial::{IndexVerdict, Trial, TrialOutcome, TrialPolicy};
 pub use verify::{Baseline, StatementChange, Verdict, VerifyPolicy, judge};
