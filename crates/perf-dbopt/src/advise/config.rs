@@ -12,7 +12,7 @@ pub const DEFAULT_MIN_SAVING: f64 = 0.001;
 /// How often the planner is asked at most unless said otherwise; about a second of PostgreSQL's time.
 pub const DEFAULT_PLANNER_CALLS: usize = 5000;
 /// How long the search takes at most unless said otherwise; the best set found by then is the answer.
-pub const DEFAULT_TIME: Duration = Duration::from_secs(10);
+pub const DEFAULT_TIME: Duration = Duration::from_secs(2);
 
 /// What a configuration file can say about index advice.
 #[derive(Clone, Debug, PartialEq)]

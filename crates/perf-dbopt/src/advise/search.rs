@@ -293,11 +293,20 @@ impl<W: WhatIf> Search<'_, W> {
 
     fn fits(&self, set: &Set) -> bool {
         let limits = &self.problem.limits;
-        let per_table =
-            |table| set.iter().filter(|item| self.problem.candidates[*item].table == table).count();
-        set.len() <= limits.count
-            && self.bytes(set) <= limits.bytes
-            && set.iter().all(|item| per_table(self.problem.candidates[item].table) <= limits.per_table)
+        let (mut bytes, mut count) = (0.0, 0);
+        let mut on_table: Vec<(usize, usize)> = Vec::new();
+        for item in set.iter() {
+            let candidate = &self.problem.candidates[item];
+            bytes += candidate.bytes;
+            count += 1;
+            match on_table.iter_mut().find(|(table, _)| *table == candidate.table) {
+                Some((_, many)) => *many += 1,
+                None => on_table.push((candidate.table, 1)),
+            }
+        }
+        bytes <= limits.bytes
+            && count <= limits.count
+            && on_table.iter().all(|(_, many)| *many <= limits.per_table)
     }
 
     /// Offers each statement everything, then everything but the winners, and keeps what was taken.

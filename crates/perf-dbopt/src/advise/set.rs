@@ -46,7 +46,13 @@ impl Set {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(i, word)| {
-            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| i * 64 + bit)
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                // Takes the lowest bit away; nothing is left of zero.
+                left &= left.wrapping_sub(1);
+                (bit < 64).then_some(i * 64 + bit)
+            })
         })
     }
 
