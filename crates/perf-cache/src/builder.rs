@@ -273,6 +273,12 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// Offers loaders a value that a tag has invalidated as the base of `not modified`.
+    pub const fn allow_invalidated_base(mut self, allowed: bool) -> Self {
+        self.config.allow_invalidated_base = allowed;
+        self
+    }
+
     /// Makes jitter and early refreshes repeatable.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.parts.seed = Some(seed);

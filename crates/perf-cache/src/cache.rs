@@ -209,6 +209,26 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         LoadCall::new(self, key, Adaptive(loader))
     }
 
+    /// Like [`Cache::load_with`] for sources that may have nothing: [`Loaded::nothing`](crate::Loaded::nothing) gives `None`.
+    ///
+    /// # Errors
+    /// As for [`Cache::get_or_load`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub fn find_with<'c, Q, F, Fut>(
+        &'c self,
+        key: &'c Q,
+        loader: F,
+    ) -> LoadCall<'c, K, V, Q, Adaptive<F>, Find>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+        F: FnOnce(crate::LoadContext<K, V>) -> Fut,
+    {
+        LoadCall::new(self, key, Adaptive(loader))
+    }
+
     /// Puts a value in, without tags, for the configured life. Loads of this key that are under way are overtaken.
     pub fn insert(&self, key: K, value: V) {
         self.insert_with(key, crate::Loaded::new(value));

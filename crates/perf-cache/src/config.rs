@@ -179,6 +179,9 @@ pub struct CacheConfig {
     pub when_full: WhenFull,
     /// What happens to a load when nobody waits for it any more. Default [`CancelPolicy::Detach`].
     pub cancel: CancelPolicy,
+    /// Whether a loader may be offered a value that a tag has invalidated as the base of `not modified`: for sources whose
+    /// entity tags can be trusted more than invalidations. It is never served. Default false.
+    pub allow_invalidated_base: bool,
     /// A value heavier than this is returned but not kept. `None` means an eighth of the capacity in bytes.
     pub max_entry_bytes: Option<u64>,
     /// Share of the keys that are observed for the miss-ratio curve at most, in [0, 1]; 0 observes none. Large caches
@@ -323,6 +326,7 @@ impl Default for CacheConfig {
             max_loads: Self::MAX_LOADS,
             when_full: WhenFull::Wait,
             cancel: CancelPolicy::Detach,
+            allow_invalidated_base: false,
             max_entry_bytes: None,
             sampling: Self::SAMPLING,
             prefetch: PrefetchConfig::default(),

@@ -35,6 +35,10 @@
 //! | [`Tag`], [`tag!`], [`Collector`] | what entries depend on, and invalidation after a commit |
 //! | [`Loaded`], [`LoadContext`] | loaders that choose life and tags, or confirm what is there |
 //! | [`LoadError`] | why there is no value |
+//! | [`Statement`], [`QueryKey`], `QueryCache` (feature `sqlx`) | cached query results, ended by the tables they name |
+//! | [`Fingerprint`] | keys of answers, from the parameters of their requests |
+//! | [`Prefetcher`], [`Warmed`] | loading before anyone asks |
+//! | [`Explanation`], [`CurvePoint`], [`HotKey`] | why a key is answered so, what more memory would give, what is read most |
 //! | `#[cached]` (feature `macros`) | a cache in front of an `async fn`, with `uncached` and `invalidate` beside it |
 //!
 //! # Features

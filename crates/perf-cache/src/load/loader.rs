@@ -99,7 +99,8 @@ impl<K, V> LoadContext<K, V> {
         &self.key
     }
 
-    /// The value past its life that the cache still holds. One that was invalidated is never offered.
+    /// The value past its life that the cache still holds. One that was invalidated is not offered, unless
+    /// [`allow_invalidated_base`](crate::CacheConfig::allow_invalidated_base) says so.
     #[must_use]
     pub fn stale(&self) -> Option<&V> {
         self.base.as_ref()?.value.as_ref()

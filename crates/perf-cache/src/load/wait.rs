@@ -120,12 +120,21 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if let Some(failure) = self.remembered(key) {
             return (Step::Failed(failure), stale);
         }
-        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), stale.clone(), false);
+        let base = stale.clone().or_else(|| self.invalidated_base(hash, key));
+        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), base, false);
         match landed.flight.board(cancel) {
             Some(seat) => (Step::Lead { seat, landed, start }, stale),
             // Nobody has left a flight that nobody has boarded.
             None => (Step::Failed(Failure::Shutdown(self.refused(Reason::Closed))), stale),
         }
+    }
+
+    /// The value that a tag or a clear has invalidated, for loaders that may still confirm it.
+    fn invalidated_base(&self, hash: u64, key: &K) -> Option<Held<K, V>> {
+        if !self.config.allow_invalidated_base {
+            return None;
+        }
+        self.engine.get(hash, key).filter(|held| held.value.is_some())
     }
 
     /// The error of the last load of a key, if it is to be remembered still.

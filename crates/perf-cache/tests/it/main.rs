@@ -16,5 +16,6 @@ mod numbers;
 mod queries;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
+mod refresh;
 mod seeing;
 mod traces;
