@@ -339,11 +339,10 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         use crate::load::Probe;
-        let probe = self.look(hash, key);
         if self.observer.is_sampled(hash) {
-            self.observe(hash, &probe);
+            self.observe(hash, key);
         }
-        match probe {
+        match self.look(hash, key) {
             Probe::Ready(held, _) | Probe::Refresh(held, Freshness::Fresh) => {
                 match Hit::new(held, Freshness::Fresh) {
                     Some(hit) => {

@@ -4,7 +4,7 @@ use super::{LoadOptions, Loader, Start};
 use crate::cache::Cache;
 use crate::config::CancelPolicy;
 use crate::error::{Failure, LoadError};
-use crate::hit::Hit;
+use crate::hit::{Freshness, Hit};
 use crate::tag::Tag;
 use crate::{Key, load::run::Probe};
 use perf_core::{Deadline, time};
@@ -148,15 +148,15 @@ where
     fn probe(&mut self, loader: L) -> Result<Option<Hit<K, V>>, Slow<'c, K, V>> {
         let inner = &self.cache.0;
         let hash = inner.hash(self.key);
+        if let Some(shadow) = &inner.shadow
+            && shadow.is_due()
+            && let Some(held) = inner.fresh(hash, self.key)
+        {
+            inner.verify(boxed(loader), &held);
+            return Ok(Hit::new(held, Freshness::Fresh));
+        }
         match inner.probe(hash, self.key) {
-            Probe::Ready(held, freshness) => {
-                if let Some(shadow) = &inner.shadow
-                    && shadow.is_due()
-                {
-                    inner.verify(boxed(loader), &held);
-                }
-                Ok(Hit::new(held, freshness))
-            }
+            Probe::Ready(held, freshness) => Ok(Hit::new(held, freshness)),
             Probe::Refresh(held, freshness) => {
                 let options = std::mem::replace(&mut self.options, LoadOptions::NONE);
                 inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);

@@ -41,25 +41,27 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
+        if self.observer.is_sampled(hash) {
+            self.observe(hash, key);
+        }
         let probe = self.look(hash, key);
         match &probe {
             Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => self.count(held, freshness),
             Probe::Load(_) => self.numbers.misses.increment(),
         }
-        if self.observer.is_sampled(hash) {
-            self.observe(hash, &probe);
-        }
         probe
     }
 
-    /// Shows a read to the observer.
+    /// Shows a read to the observer. It looks for itself, so that what the read finds can stay in registers.
     #[cold]
-    pub(crate) fn observe(&self, hash: u64, probe: &Probe<K, V>) {
-        let held = match probe {
-            Probe::Ready(held, _) | Probe::Refresh(held, _) => Some(held),
-            Probe::Load(_) => None,
-        };
-        self.observer.observe(hash, held, || self.numbers.reads());
+    #[inline(never)]
+    pub(crate) fn observe<Q>(&self, hash: u64, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let held = self.engine.get(hash, key);
+        self.observer.observe(hash, held.as_ref(), || self.numbers.reads());
     }
 
     /// Looks into memory.

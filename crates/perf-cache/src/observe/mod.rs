@@ -29,11 +29,18 @@ pub(crate) struct Observer<K> {
     id: u64,
     /// Keys whose hash is below this are sampled for the curve.
     threshold: AtomicU32,
+    weighs_bytes: bool,
+    /// Apart, so that writing to it does not take from other threads the line that every read looks at.
+    seen: Box<Seen<K>>,
+}
+
+/// What sampled reads write to.
+#[derive(Debug)]
+struct Seen<K> {
     curve: Mutex<Curve>,
     hot: Mutex<HotKeys<K>>,
     /// Bytes that hits gave from memory, estimated from sampled ones.
     bytes: Counter,
-    weighs_bytes: bool,
 }
 
 /// What the weight of an entry is taken to be before any is known.
@@ -49,18 +56,19 @@ impl<K: Clone> Observer<K> {
         Self {
             id,
             threshold: AtomicU32::new(threshold(rate)),
-            curve: Mutex::new(Curve::new(config.capacity.amount(), rate, weight, 0)),
-            hot: Mutex::new(HotKeys::new()),
-            bytes: Counter::new(),
             weighs_bytes: matches!(config.capacity, Capacity::Bytes(_)),
+            seen: Box::new(Seen {
+                curve: Mutex::new(Curve::new(config.capacity.amount(), rate, weight, 0)),
+                hot: Mutex::new(HotKeys::new()),
+                bytes: Counter::new(),
+            }),
         }
     }
 
     /// Whether this read is one of those that are looked at.
     #[inline]
     pub(crate) fn is_sampled(&self, hash: u64) -> bool {
-        let in_curve = self.is_in_curve(hash);
-        sample::is_due() || in_curve
+        sample::is_due() | self.is_in_curve(hash)
     }
 
     #[inline]
@@ -70,15 +78,13 @@ impl<K: Clone> Observer<K> {
     }
 
     /// Looks at a sampled read. `reads` counts all reads so far. Never waits: what finds another at work is lost.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn observe<V>(&self, hash: u64, held: Option<&Held<K, V>>, reads: impl FnOnce() -> u64) {
         if sample::take_due() {
             self.count(hash, held);
         }
         if self.is_in_curve(hash)
             && let Some(repeats) = sample::repeats(self.id ^ hash.rotate_left(17))
-            && let Ok(mut curve) = self.curve.try_lock()
+            && let Ok(mut curve) = self.seen.curve.try_lock()
         {
             curve.read(hash, held.map(|held| held.weight), repeats);
             if curve.is_due() {
@@ -88,14 +94,14 @@ impl<K: Clone> Observer<K> {
     }
 
     fn count<V>(&self, hash: u64, held: Option<&Held<K, V>>) {
-        if let Ok(mut hot) = self.hot.try_lock() {
+        if let Ok(mut hot) = self.seen.hot.try_lock() {
             hot.read(hash, held.map(|held| &held.key));
         }
         if let Some(held) = held
             && self.weighs_bytes
             && held.value.is_some()
         {
-            self.bytes.add(held.weight.saturating_mul(PERIOD));
+            self.seen.bytes.add(held.weight.saturating_mul(PERIOD));
         }
     }
 
@@ -108,21 +114,21 @@ impl<K: Clone> Observer<K> {
     }
 
     pub(crate) fn points(&self, reads: u64) -> Vec<CurvePoint> {
-        let mut curve = self.curve.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut curve = self.seen.curve.lock().unwrap_or_else(PoisonError::into_inner);
         self.settle(&mut curve, reads);
         curve.points()
     }
 
     pub(crate) fn hot_keys(&self, most: usize) -> Vec<HotKey<K>> {
-        self.hot.lock().unwrap_or_else(PoisonError::into_inner).top(most)
+        self.seen.hot.lock().unwrap_or_else(PoisonError::into_inner).top(most)
     }
 
     pub(crate) fn concentration(&self) -> f64 {
-        self.hot.lock().unwrap_or_else(PoisonError::into_inner).concentration()
+        self.seen.hot.lock().unwrap_or_else(PoisonError::into_inner).concentration()
     }
 
     pub(crate) fn saved_bytes(&self) -> u64 {
-        self.bytes.get()
+        self.seen.bytes.get()
     }
 }
 

@@ -5,8 +5,10 @@ use super::sample;
 use crate::Key;
 use crate::cache::Inner;
 use crate::engine::Held;
-use crate::load::{Found, LoadContext, Start, caught};
+use crate::load::{Found, LoadContext, Probe, Start, caught};
 use perf_core::{Counter, time};
+use std::borrow::Borrow;
+use std::hash::Hash;
 use std::sync::Arc;
 
 type Same<V> = Box<dyn Fn(&V, &V) -> bool + Send + Sync>;
@@ -45,6 +47,22 @@ impl<V> Shadow<V> {
 }
 
 impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    /// What a read finds if it is fresh, counted as a hit.
+    #[cold]
+    pub(crate) fn fresh<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.look(hash, key) {
+            Probe::Ready(held, _) if held.value.is_some() => {
+                self.numbers.hits.increment();
+                Some(held)
+            }
+            _ => None,
+        }
+    }
+
     /// Loads the value of a hit again, in a task of its own, and counts how it compares.
     #[cold]
     pub(crate) fn verify(self: &Arc<Self>, start: Start<K, V>, held: &Held<K, V>) {
