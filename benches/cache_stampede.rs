@@ -1,6 +1,8 @@
 //! A thousand callers of one key at once: how many loads, and how long the slowest callers wait.
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 
+mod stampede_processes;
+
 use perf_cache::{Cache, CacheSpace, Entries};
 use perf_core::time;
 use std::convert::Infallible;
@@ -10,8 +12,16 @@ use std::time::Duration;
 
 const LOADER: Duration = Duration::from_millis(10);
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<(), perf_core::InvalidConfig> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(url) = stampede_processes::is_node() {
+        return stampede_processes::node(&url);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(one_process())?;
+    stampede_processes::run(&runtime)
+}
+
+async fn one_process() -> Result<(), perf_core::InvalidConfig> {
     let cache: Cache<u64, u32> =
         CacheSpace::in_process("bench").cache("one").capacity(Entries(1000)).build()?;
     let loads = Arc::new(AtomicU32::new(0));

@@ -3,8 +3,9 @@
 use crate::cache::Cache;
 use crate::config::{CacheConfig, CancelPolicy, Capacity, Preset, Refresh, WhenFull};
 use crate::observe::Shadow;
-use crate::remote::codec::{Codec, Compression};
-use crate::remote::shared::Shared;
+use crate::remote::codec::Codec;
+use crate::remote::compress::Compression;
+use crate::remote::shared::{Identity, Shared};
 use crate::space::CacheSpace;
 use crate::{EngineKind, Key};
 use perf_core::{InvalidConfig, Name};
@@ -24,7 +25,6 @@ pub(crate) struct Parts<K, V> {
     pub(crate) shadow: Option<Shadow<V>>,
     pub(crate) seed: Option<u64>,
     codec: Option<Box<dyn Codec<V>>>,
-    compression: Compression,
     schema: u32,
     max_stored_bytes: usize,
 }
@@ -42,12 +42,12 @@ impl<K, V> Parts<K, V> {
     }
 
     /// How values go to the second tier, if they do.
-    pub(crate) fn shared(&mut self) -> Option<Shared<V>>
+    pub(crate) fn shared(&mut self, identity: &Identity, compression: Compression) -> Option<Shared<V>>
     where
         V: Send + Sync + 'static,
     {
         let codec = self.codec.take()?;
-        Some(Shared::new(codec, self.schema, self.compression, self.max_stored_bytes))
+        Some(Shared::new(identity, codec, self.schema, compression, self.max_stored_bytes))
     }
 
     pub(crate) fn tolerates(&self, error: &(dyn Any + Send + Sync)) -> bool {
@@ -81,7 +81,6 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
             shadow: None,
             seed: None,
             codec: None,
-            compression: Compression::default(),
             schema: 0,
             max_stored_bytes: Self::MAX_STORED_BYTES,
         };
@@ -236,7 +235,15 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
 
     /// Whether values are compressed on their way to the second tier.
     pub const fn compress(mut self, compression: Compression) -> Self {
-        self.parts.compression = compression;
+        self.config.compression = compression;
+        self
+    }
+
+    /// Of all nodes that miss a key at the same time, one loads it, and the others wait for what it stores in the second
+    /// tier. If the one that loads dies, another takes over after `life`, which should be longer than nearly all loads. The
+    /// same holds for refreshes. Without a second tier, and while it cannot be reached, every node loads for itself.
+    pub const fn lease(mut self, life: Duration) -> Self {
+        self.config.lease = Some(life);
         self
     }
 

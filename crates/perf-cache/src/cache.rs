@@ -11,6 +11,7 @@ use crate::key::CacheKey;
 use crate::load::{Adaptive, Failures, Find, Flights, Gate, GetOrLoad, LoadCall, Optional, Plain, Value};
 use crate::memory::{Memory, SLIDE_STEP};
 use crate::observe::{CurvePoint, HotKey, Observer, Shadow};
+use crate::remote::port::Position;
 use crate::remote::shared::{Identity, Shared};
 use crate::space::SpaceInner;
 use crate::stats::{CacheStats, Numbers};
@@ -82,13 +83,14 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let hasher = foldhash::quality::RandomState::default();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
+        let identity = space.remote.as_ref().map(|_| Identity::new(&space.name, own));
         Self(Arc::new(Inner {
             id,
             name,
             engine: Memory::new(&config),
             flights: Flights::new(),
-            identity: space.remote.as_ref().map(|_| Identity::new(&space.name, own)),
-            shared: parts.shared().filter(|_| space.remote.is_some()),
+            shared: identity.as_ref().and_then(|identity| parts.shared(identity, config.compression)),
+            identity,
             gate: Gate::new(config.max_loads, config.when_full, space.loads.clone()),
             space,
             numbers: Numbers::default(),
@@ -421,7 +423,8 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             etag: loaded.etag,
             as_of: self.space.fences.newest(),
         };
-        let discarded = self.store(&Arc::new(Entry::new(draft, lives, now)), now);
+        let position = self.space.remote.as_ref().map_or(Position::ZERO, |remote| remote.applied());
+        let discarded = self.store(&Arc::new(Entry::new(draft, lives, now).at(position)), now);
         drop(shard);
         drop(discarded);
     }

@@ -1,6 +1,7 @@
 //! What a configuration file can say about a cache.
 
 use crate::ahead::PrefetchConfig;
+use crate::remote::compress::Compression;
 use perf_core::{InvalidConfig, duration};
 use std::time::Duration;
 
@@ -189,6 +190,12 @@ pub struct CacheConfig {
     pub sampling: f64,
     /// What prefetching may cost, for caches that do: [`Cache::prefetcher`](crate::Cache::prefetcher).
     pub prefetch: PrefetchConfig,
+    /// How long a node may hold the lease of a key while it loads; see [`lease`](crate::CacheBuilder::lease). `None`, the
+    /// default, does without leases.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration::option"))]
+    pub lease: Option<Duration>,
+    /// How values are compressed on their way to the second tier. Default off.
+    pub compression: Compression,
     /// Which engine keeps the entries.
     pub engine: EngineKind,
 }
@@ -214,6 +221,8 @@ impl CacheConfig {
     pub const HARD_TIMEOUT: Duration = Duration::from_secs(10);
     /// Two minutes: a load that hangs longer will not come back.
     pub const ABANDON_AFTER: Duration = Duration::from_secs(120);
+    /// A lease that ends before the second tier has answered twice protects nothing.
+    pub const SHORTEST_LEASE: Duration = Duration::from_millis(10);
     /// More loads than this at once only queue up in the source.
     pub const MAX_LOADS: u32 = 1024;
 
@@ -292,6 +301,10 @@ impl CacheConfig {
                 return Err(InvalidConfig::new(field, duration::format(value), "1ns or more"));
             }
         }
+        if let Some(life) = self.lease.filter(|life| *life < Self::SHORTEST_LEASE) {
+            return Err(InvalidConfig::new("lease", duration::format(life), "10ms or more"));
+        }
+        self.compression.validate()?;
         match self.refresh {
             Refresh::Fraction(share) if !(share > 0.0 && share < 1.0) => {
                 Err(InvalidConfig::new("refresh.fraction", share, "above 0 and below 1"))
@@ -330,6 +343,8 @@ impl Default for CacheConfig {
             max_entry_bytes: None,
             sampling: Self::SAMPLING,
             prefetch: PrefetchConfig::default(),
+            lease: None,
+            compression: Compression::Off,
             engine: EngineKind::default(),
         }
     }
@@ -377,6 +392,23 @@ mod tests {
             (CacheConfig { refresh: Refresh::Fraction(1.0), ..default() }, "refresh.fraction"),
             (CacheConfig { refresh: Refresh::XFetch(0.0), ..default() }, "refresh.x_fetch"),
             (CacheConfig { max_loads: 0, ..default() }, "max_loads"),
+            (CacheConfig { lease: Some(Duration::from_millis(1)), ..default() }, "lease"),
+            #[cfg(feature = "zstd")]
+            (
+                CacheConfig {
+                    compression: Compression::Zstd { level: 20, above: 0, dictionary: 0 },
+                    ..default()
+                },
+                "compression.zstd.level",
+            ),
+            #[cfg(feature = "zstd")]
+            (
+                CacheConfig {
+                    compression: Compression::Zstd { level: 3, above: 0, dictionary: 7 },
+                    ..default()
+                },
+                "compression.zstd.dictionary",
+            ),
             (CacheConfig { negative_share: 0.0, ..default() }, "negative_share"),
             (CacheConfig { sliding: Some(Duration::ZERO), ..default() }, "sliding"),
             (

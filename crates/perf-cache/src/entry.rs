@@ -1,6 +1,7 @@
 //! What a cache keeps of one value.
 
 use crate::clock::{Tick, nanos};
+use crate::remote::port::Position;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Entry<K, V> {
     /// Served this long after `fresh` while a refresh runs, and this long when loads fail.
     stale_for: u64,
     error_for: u64,
+    /// How far the log had been followed when its load began: tells which of two copies is the older one.
+    pub(crate) position: Position,
 }
 
 /// What an entry is good for at some moment.
@@ -79,6 +82,7 @@ impl<K, V> Entry<K, V> {
             tags,
             weight,
             etag,
+            position: Position::ZERO,
             seen: AtomicU64::new(as_of),
             calm: AtomicU64::new(0),
             fresh: AtomicU64::new(0),
@@ -179,6 +183,17 @@ impl<K, V> Entry<K, V> {
     pub(crate) fn dead_at(&self) -> Tick {
         let fresh = self.fresh.load(Ordering::Relaxed).saturating_add(self.stale_for.max(self.error_for));
         Tick(fresh.max(self.calm.load(Ordering::Relaxed)))
+    }
+
+    /// Loaded when the log had been followed to this position.
+    pub(crate) const fn at(mut self, position: Position) -> Self {
+        self.position = position;
+        self
+    }
+
+    /// What is left of its life.
+    pub(crate) fn fresh_for(&self, now: Tick) -> std::time::Duration {
+        Tick(self.fresh.load(Ordering::Relaxed)).since(now)
     }
 
     pub(crate) fn stored_at(&self) -> Tick {

@@ -46,10 +46,11 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `serde` | configuration reads and writes as text | none beyond the `serde` crate, which codecs need anyway |
-//! | `redis` | Redis as second tier and invalidation log | the `redis` crate |
+//! | `redis` | Redis as second tier and invalidation log: one server, Sentinel or a Cluster | the `redis` crate |
 //! | `json`, `messagepack` | codecs beside postcard | `serde_json`, `rmp-serde` |
 //! | `lz4` | compression of values in the second tier | `lz4_flex` |
 //! | `sqlx` | cached query results, invalidation with a transaction | the `sqlx` crate, without a driver |
+//! | `zstd` | the same with dictionaries trained on the values | `zstd`, which builds C |
 //! | `moka` | moka as the engine, beside our own | `moka` |
 //! | `macros` | the attribute `#[cached]` | `syn`, `quote` and `proc-macro2`, when compiling |
 //!
@@ -94,16 +95,19 @@ pub use error::LoadError;
 pub use fingerprint::{AnswerKey, Fingerprint};
 pub use hit::{Freshness, Hit, Lookup};
 pub use key::{CacheKey, Key};
-pub use load::{GetOrLoad, LoadCall, LoadContext, Loaded};
+pub use load::{GetOrLoad, LoadCall, LoadContext, LoadMany, Loaded};
 pub use observe::{CurvePoint, EntryState, Explanation, Fenced, HotKey, Loading};
 #[cfg(feature = "sqlx")]
 pub use query::{CachedQuery, QueryCache, QueryError};
 pub use query::{Dialect, QueryKey, QueryKeyBuilder, Statement, table_tag};
 pub use receipt::{Invalidating, Receipt};
-pub use remote::codec::{Codec, CodecError, Compression, Postcard};
+pub use remote::codec::{Codec, CodecError, Postcard};
+pub use remote::compress::Compression;
 pub use remote::guard::{StoreGuard, Trip};
 pub use remote::memory::MemoryStore;
-pub use remote::port::{Ends, InvalidationLog, Position, Record, Store, StoreError, Stored};
+pub use remote::port::{
+    Ends, InvalidationLog, Leases, News, Position, Record, Store, StoreError, Stored, Taken,
+};
 pub use space::{CacheSpace, CacheSpaceBuilder};
 pub use stats::{CacheStats, SpaceStats};
 pub use tag::Tag;
@@ -151,4 +155,4 @@ pub use remote::codec::Json;
 #[cfg(feature = "messagepack")]
 pub use remote::codec::MessagePack;
 #[cfg(feature = "redis")]
-pub use remote::redis::{RedisConfig, RedisStore};
+pub use remote::redis::{Invalidation, RedisConfig, RedisStore};

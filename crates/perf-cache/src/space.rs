@@ -320,7 +320,8 @@ impl CacheSpaceBuilder {
     fn ports(&self) -> Result<Option<Ports>, InvalidConfig> {
         let Some(config) = &self.redis else { return Ok(self.shared.clone()) };
         let redis = Arc::new(crate::RedisStore::new(&self.name, config)?);
-        Ok(Some((redis.clone(), redis)))
+        let log = redis.log();
+        Ok(Some((redis, log)))
     }
 
     #[cfg(not(feature = "redis"))]

@@ -351,6 +351,20 @@ pub struct SpaceStats {
     pub write_errors: u64,
     /// Values that could not be encoded or were too large for the second tier.
     pub unencodable: u64,
+    /// Bytes of values read from the second tier, as they travelled.
+    pub bytes_read: u64,
+    /// Bytes of values written to the second tier, before compression.
+    pub bytes_raw: u64,
+    /// The same as they travelled, compressed and with their envelopes.
+    pub bytes_written: u64,
+    /// Dictionaries trained for compression.
+    pub dictionaries: u64,
+    /// Leases taken.
+    pub leases: u64,
+    /// Loads that waited for the value of another node.
+    pub lease_waits: u64,
+    /// Values not written because the lease they were loaded under had ended.
+    pub lease_refusals: u64,
     /// Records of the log that were applied.
     pub applied: u64,
     /// Times that records of the log may have been lost, and everything was loaded again.
@@ -367,6 +381,21 @@ const REMOTE_READS: Desc =
     Desc::counter("perf_cache_remote_reads_total", "Reads of the second tier, by result", Unit::Count);
 const REMOTE_WRITES: Desc =
     Desc::counter("perf_cache_remote_writes_total", "Writes to the second tier, by result", Unit::Count);
+const REMOTE_BYTES: Desc = Desc::counter(
+    "perf_cache_remote_bytes_total",
+    "Bytes of values to and from the second tier",
+    Unit::Bytes,
+);
+const DICTIONARIES: Desc = Desc::counter(
+    "perf_cache_remote_dictionaries_total",
+    "Dictionaries trained for compression",
+    Unit::Count,
+);
+const LEASES: Desc = Desc::counter(
+    "perf_cache_remote_leases_total",
+    "Leases between nodes, by what came of them",
+    Unit::Count,
+);
 const LOG_APPLIED: Desc =
     Desc::counter("perf_cache_log_applied_total", "Records of the invalidation log applied", Unit::Count);
 const LOG_GAPS: Desc =
@@ -389,6 +418,13 @@ impl SpaceStats {
             written: numbers.written.get(),
             write_errors: numbers.write_errors.get(),
             unencodable: numbers.unencodable.get(),
+            bytes_read: numbers.bytes_read.get(),
+            bytes_raw: numbers.bytes_raw.get(),
+            bytes_written: numbers.bytes_written.get(),
+            dictionaries: numbers.dictionaries.get(),
+            leases: numbers.leases.get(),
+            lease_waits: numbers.lease_waits.get(),
+            lease_refusals: numbers.lease_refusals.get(),
             applied: numbers.applied.get(),
             gaps: numbers.gaps.get(),
             published: numbers.published.get(),
@@ -410,6 +446,13 @@ impl SpaceStats {
             written: self.written.saturating_sub(earlier.written),
             write_errors: self.write_errors.saturating_sub(earlier.write_errors),
             unencodable: self.unencodable.saturating_sub(earlier.unencodable),
+            bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
+            bytes_raw: self.bytes_raw.saturating_sub(earlier.bytes_raw),
+            bytes_written: self.bytes_written.saturating_sub(earlier.bytes_written),
+            dictionaries: self.dictionaries.saturating_sub(earlier.dictionaries),
+            leases: self.leases.saturating_sub(earlier.leases),
+            lease_waits: self.lease_waits.saturating_sub(earlier.lease_waits),
+            lease_refusals: self.lease_refusals.saturating_sub(earlier.lease_refusals),
             applied: self.applied.saturating_sub(earlier.applied),
             gaps: self.gaps.saturating_sub(earlier.gaps),
             published: self.published.saturating_sub(earlier.published),
@@ -437,6 +480,17 @@ impl SpaceStats {
         for (result, total) in [("ok", self.published), ("error", self.publish_errors)] {
             sink.counter(&LOG_PUBLISHED, &[("result", result)], total);
         }
+        for (way, total) in
+            [("read", self.bytes_read), ("raw", self.bytes_raw), ("written", self.bytes_written)]
+        {
+            sink.counter(&REMOTE_BYTES, &[("way", way)], total);
+        }
+        for (result, total) in
+            [("taken", self.leases), ("waited", self.lease_waits), ("refused", self.lease_refusals)]
+        {
+            sink.counter(&LEASES, &[("result", result)], total);
+        }
+        sink.counter(&DICTIONARIES, &[], self.dictionaries);
         sink.counter(&LOG_APPLIED, &[], self.applied);
         sink.counter(&LOG_GAPS, &[], self.gaps);
         sink.gauge(&LOG_WAITING, &[], self.waiting as f64);

@@ -10,14 +10,33 @@ tokio::task_local! {
 #[derive(Debug)]
 pub(crate) struct Link {
     cache: u64,
-    hash: u64,
+    loads: Loads,
     outer: Option<Arc<Self>>,
+}
+
+/// What a load is of.
+#[derive(Debug)]
+enum Loads {
+    One(u64),
+    Many(Box<[u64]>),
 }
 
 impl Link {
     /// The load of this key, started by the present task.
     pub(crate) fn new(cache: u64, hash: u64) -> Arc<Self> {
-        Arc::new(Self { cache, hash, outer: current() })
+        Arc::new(Self { cache, loads: Loads::One(hash), outer: current() })
+    }
+
+    /// The load of these keys, started by the present task.
+    pub(crate) fn of_many(cache: u64, hashes: Box<[u64]>) -> Arc<Self> {
+        Arc::new(Self { cache, loads: Loads::Many(hashes), outer: current() })
+    }
+
+    fn is_of(&self, hash: u64) -> bool {
+        match &self.loads {
+            Loads::One(one) => *one == hash,
+            Loads::Many(many) => many.contains(&hash),
+        }
     }
 
     /// Whether it runs for another load.
@@ -35,7 +54,7 @@ impl Link {
 pub(crate) fn is_loading(cache: u64, hash: u64) -> bool {
     let mut link = current();
     while let Some(at) = link {
-        if at.cache == cache && at.hash == hash {
+        if at.cache == cache && at.is_of(hash) {
             return true;
         }
         link = at.outer.clone();

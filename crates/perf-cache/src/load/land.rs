@@ -35,8 +35,7 @@ pub(crate) struct Landed<K: Key, V: Send + Sync + 'static> {
     pub(crate) began: Tick,
 }
 
-/// The name, bytes and life of a value for the second tier.
-type Packed = (Vec<u8>, Vec<u8>, Duration);
+pub(super) use crate::remote::shared::Packed;
 
 impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Stores what was loaded, unless it was overtaken, and tells everyone.
@@ -112,7 +111,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             etag,
             as_of: self.flight.as_of,
         };
-        let entry = Arc::new(Entry::new(draft, lives, now));
+        let entry = Arc::new(Entry::new(draft, lives, now).at(self.position));
         if self.is_overtaken(&entry) {
             self.inner.numbers.superseded.increment();
             return (Ok((entry, Freshness::Superseded)), None);
@@ -132,22 +131,8 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Lands with a value of the second tier.
     pub(crate) fn land_fetched(&self, fetched: Fetched<V>) {
         let inner = Arc::clone(&self.inner);
-        let Fetched { value, tags, fresh } = fetched;
-        let usual = inner.lives(None, value.is_none(), 0);
-        // It ends where the second tier says, and not later than a load of our own would.
-        let fresh = fresh.min(usual.fresh);
-        let lives = Lives { fresh, refresh: usual.refresh.min(fresh), ..usual };
-        let draft = Draft {
-            hash: self.hash,
-            weight: inner.weigh(&self.key, value.as_ref()),
-            key: self.key.clone(),
-            value,
-            tags: tags.into(),
-            etag: None,
-            as_of: self.flight.as_of,
-        };
         let now = tick();
-        let entry = Arc::new(Entry::new(draft, lives, now));
+        let entry = Arc::new(inner.entry_of(self.hash, self.key.clone(), fetched, self.flight.as_of, now));
         let mut shard = inner.flights.shard(self.hash);
         let overtaken = self.is_overtaken(&entry);
         let discarded = if overtaken { Discarded::default() } else { inner.store(&entry, now) };
@@ -156,6 +141,18 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         drop(discarded);
         let freshness = if overtaken { Freshness::Superseded } else { Freshness::Fresh };
         self.flight.land(Ok((entry, freshness)));
+    }
+
+    /// Does not load after all: the value that is there has to do for a while.
+    pub(super) fn forgo(&self) {
+        let Some(base) = &self.base else { return };
+        let now = tick();
+        base.throttle(now.after(self.inner.config.throttle));
+        let mut shard = self.inner.flights.shard(self.hash);
+        self.leave(&mut shard);
+        drop(shard);
+        let freshness = if base.age(now) == Age::Fresh { Freshness::Fresh } else { Freshness::Refreshing };
+        self.flight.land(Ok((base.to_arc(), freshness)));
     }
 
     /// What the second tier is to be given.
@@ -170,8 +167,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             fresh: lives.fresh,
             tail: Duration::ZERO,
         };
-        let (bytes, life) = shared.pack(remote, &name, &outgoing)?;
-        Some((name, bytes, life))
+        shared.pack(remote, name, &outgoing)
     }
 
     /// Gives the value that is there a new life, if it is still the one that was confirmed.
@@ -235,6 +231,27 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         }
         held.throttle(now.after(self.inner.config.throttle));
         Ok((held.to_arc(), Freshness::StaleError(failure.message())))
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    /// The entry of a value that the second tier had.
+    pub(super) fn entry_of(
+        &self,
+        hash: u64,
+        key: K,
+        fetched: Fetched<V>,
+        as_of: u64,
+        now: Tick,
+    ) -> Entry<K, V> {
+        let Fetched { value, tags, fresh, as_of: position } = fetched;
+        let usual = self.lives(None, value.is_none(), 0);
+        // It ends where the second tier says, and not later than a load of our own would.
+        let fresh = fresh.min(usual.fresh);
+        let lives = Lives { fresh, refresh: usual.refresh.min(fresh), ..usual };
+        let weight = self.weigh(&key, value.as_ref());
+        let draft = Draft { hash, weight, key, value, tags: tags.into(), etag: None, as_of };
+        Entry::new(draft, lives, now).at(position)
     }
 }
 

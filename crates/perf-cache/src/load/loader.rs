@@ -27,6 +27,13 @@ pub struct Loaded<V> {
     pub(crate) store: bool,
 }
 
+/// A value alone: with the tags and the life of the call.
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self::new(value)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Found<V> {
     Value(V),

@@ -1,19 +1,23 @@
 //! Loading: one flight per key, detached from its callers, and what happens when it is late or fails.
 
+mod batch;
 mod call;
 mod chain;
 mod failures;
+mod fetch;
 mod flight;
 mod gate;
 mod land;
 mod loader;
 mod options;
+mod remote;
 mod run;
 mod wait;
 
 use crate::error::Erased;
 use std::pin::Pin;
 
+pub use batch::LoadMany;
 pub use call::{Find, Finish, GetOrLoad, LoadCall, Value};
 pub use loader::{Adaptive, LoadContext, Loaded, Loader, Optional, Plain};
 

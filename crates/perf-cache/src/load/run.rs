@@ -3,6 +3,7 @@
 use super::flight::{Flight, Shard};
 use super::gate::Permit;
 use super::land::Landed;
+use super::remote::Step;
 use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
 use crate::cache::Inner;
@@ -13,12 +14,12 @@ use crate::error::{Erased, Failure};
 use crate::hit::Freshness;
 use crate::load::Loaded;
 use crate::remote::port::Position;
-use crate::remote::shared;
 use perf_core::{Reason, Rejected, time};
 use std::any::Any;
 use std::borrow::Borrow;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -158,6 +159,19 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         landed.launch(start, Some(permit));
     }
 
+    /// A flight for a value that is still there, to be launched with others; `None` when one is under way.
+    pub(super) fn depart_refresh(
+        self: &Arc<Self>,
+        hash: u64,
+        key: &K,
+        options: &LoadOptions,
+        held: &Held<K, V>,
+    ) -> Option<Landed<K, V>> {
+        let mut shard = self.flights.shard(hash);
+        (!shard.contains_key(key))
+            .then(|| self.depart(&mut shard, hash, key.clone(), options.clone(), Some(held.clone()), true))
+    }
+
     /// Starts a load in the background for a key that nobody asked for yet; whether it was started.
     pub(crate) fn load_unasked(self: &Arc<Self>, hash: u64, key: K, start: Start<K, V>) -> bool {
         if tokio::runtime::Handle::try_current().is_err() {
@@ -204,28 +218,6 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 }
 
-impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
-    /// Lands with the value of the second tier, if it has one that is valid.
-    async fn fetch(&self) -> bool {
-        let inner = &self.inner;
-        let (Some(remote), Some(shared), Some(identity)) =
-            (&inner.space.remote, &inner.shared, &inner.identity)
-        else {
-            return false;
-        };
-        let name = shared.name(identity, &self.key);
-        let fetched = shared.read(remote, std::slice::from_ref(&name)).await.pop().flatten();
-        // What is held off may come from a node that does not know of it.
-        match fetched.filter(|fetched| !self.is_held(&fetched.tags)) {
-            Some(fetched) => {
-                self.land_fetched(fetched);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
 /// How the loader itself ended.
 pub(crate) type Loading<V> = Result<Loaded<V>, Failure>;
 
@@ -245,9 +237,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Loads, stores, and tells everyone who waits.
     async fn fly(self, start: Start<K, V>, permit: Option<Permit>, nested: bool) {
         let abandon = self.inner.config.abandon_after;
-        if !self.refresh && self.fetch().await {
-            return;
-        }
+        let Step::Load(lease) = self.approach().await else { return };
         let permit = match permit {
             Some(permit) => Some(permit),
             None => self.inner.gate.enter(nested, self.inner.config.hard_timeout).await,
@@ -267,18 +257,21 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         drop(permit);
         let taken = begun.elapsed();
         self.inner.numbers.load_time.record_duration(taken);
-        if let Some((name, bytes, life)) = self.land(loading, crate::clock::nanos(taken))
-            && let Some(remote) = &self.inner.space.remote
-        {
-            // Everyone has been told already; this only delays the end of the task.
-            shared::write(Arc::clone(remote), name, bytes, life).await;
-        }
+        let packed = self.land(loading, crate::clock::nanos(taken));
+        self.give(packed, lease).await;
     }
 }
 
 /// Runs a loader; a panic in it is a result, with its message.
 pub(crate) async fn caught<K, V>(start: Start<K, V>, context: LoadContext<K, V>) -> Loading<V> {
-    let started = catch_unwind(AssertUnwindSafe(|| start(context)));
+    caught_future(move || start(context)).await
+}
+
+/// The same for a loader of any result.
+pub(super) async fn caught_future<T>(
+    start: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T, Erased>> + Send>>,
+) -> Result<T, Failure> {
+    let started = catch_unwind(AssertUnwindSafe(start));
     let mut load = started.map_err(|payload| Failure::Panicked(message(&*payload)))?;
     std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(context))) {
         Ok(Poll::Pending) => Poll::Pending,

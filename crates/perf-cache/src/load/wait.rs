@@ -15,19 +15,19 @@ use perf_core::{Deadline, Reason, time};
 use std::sync::Arc;
 
 /// What a caller finds when it comes to load.
-enum Step<K: Key, V: Send + Sync + 'static> {
+pub(super) enum Step<K: Key, V: Send + Sync + 'static> {
     /// It is there by now.
     Ready(Held<K, V>, Freshness),
     /// It failed a moment ago, and that is remembered.
     Failed(Failure),
-    /// Someone else's flight; the newest fence when it was joined; the loader that was not needed.
-    Join { seat: Seat<K, V>, joined_at: u64, start: Start<K, V> },
+    /// Someone else's flight, and the newest fence when it was joined.
+    Join { seat: Seat<K, V>, joined_at: u64 },
     /// A flight of its own, not yet launched.
-    Lead { seat: Seat<K, V>, landed: Landed<K, V>, start: Start<K, V> },
+    Lead { seat: Seat<K, V>, landed: Landed<K, V> },
 }
 
 /// How often a caller joins a flight that turns out to be overtaken before it insists on one of its own.
-const JOINS: u32 = 2;
+pub(super) const JOINS: u32 = 2;
 
 impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     /// Waits for the value of a key: for the flight of someone else, or for one that `start` begins.
@@ -51,12 +51,12 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let deadline = self.patience(&options);
         let mut joins = 0;
         loop {
-            let (step, stale) = self.join_or_lead(hash, &key, start, &options, joins >= JOINS);
+            let (step, stale) = self.join_or_lead(hash, &key, &options, joins >= JOINS);
             let (seat, again) = match step {
                 Step::Ready(held, freshness) => return Ok(Hit::new(held, freshness)),
                 Step::Failed(failure) => return Err(failure),
-                Step::Join { seat, joined_at, start } => (seat, Some((joined_at, start))),
-                Step::Lead { seat, landed, start } => {
+                Step::Join { seat, joined_at } => (seat, Some((joined_at, start))),
+                Step::Lead { seat, landed } => {
                     landed.launch(start, None);
                     (seat, None)
                 }
@@ -82,22 +82,21 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// When the caller gives up.
-    fn patience(&self, options: &LoadOptions) -> Deadline {
+    pub(super) fn patience(&self, options: &LoadOptions) -> Deadline {
         Deadline::within(self.config.hard_timeout).earliest(options.deadline)
     }
 
-    fn is_overtaken_for(&self, joined_at: u64, seat: &Seat<K, V>, tags: &[u64]) -> bool {
+    pub(super) fn is_overtaken_for(&self, joined_at: u64, seat: &Seat<K, V>, tags: &[u64]) -> bool {
         let as_of = seat.flight().as_of;
         joined_at > as_of && !self.space.fences.allow(as_of, tags)
     }
 
     /// Joins the flight of this key or makes one, and says which stale value there is. Under the lock of the key's shard,
     /// so there is never a second flight.
-    fn join_or_lead(
+    pub(super) fn join_or_lead(
         self: &Arc<Self>,
         hash: u64,
         key: &K,
-        start: Start<K, V>,
         options: &LoadOptions,
         insist: bool,
     ) -> (Step<K, V>, Option<Held<K, V>>) {
@@ -115,7 +114,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             && let Some(seat) = flight.board(cancel)
         {
             self.numbers.joined.increment();
-            return (Step::Join { seat, joined_at, start }, stale);
+            return (Step::Join { seat, joined_at }, stale);
         }
         if let Some(failure) = self.remembered(key) {
             return (Step::Failed(failure), stale);
@@ -123,7 +122,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let base = stale.clone().or_else(|| self.invalidated_base(hash, key));
         let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), base, false);
         match landed.flight.board(cancel) {
-            Some(seat) => (Step::Lead { seat, landed, start }, stale),
+            Some(seat) => (Step::Lead { seat, landed }, stale),
             // Nobody has left a flight that nobody has boarded.
             None => (Step::Failed(Failure::Shutdown(self.refused(Reason::Closed))), stale),
         }
@@ -148,7 +147,12 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// The landing, or `None` when the caller's patience ends first.
-    async fn landing(&self, seat: &Seat<K, V>, has_stale: bool, deadline: Deadline) -> Option<Landing<K, V>> {
+    pub(super) async fn landing(
+        &self,
+        seat: &Seat<K, V>,
+        has_stale: bool,
+        deadline: Deadline,
+    ) -> Option<Landing<K, V>> {
         let soft = match self.config.soft_timeout {
             Some(limit) if has_stale => Deadline::within(limit),
             _ => Deadline::NEVER,
@@ -157,7 +161,11 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// What a caller gets whose patience has ended.
-    fn late(&self, stale: Option<Held<K, V>>, options: &LoadOptions) -> Result<Option<Hit<K, V>>, Failure> {
+    pub(super) fn late(
+        &self,
+        stale: Option<Held<K, V>>,
+        options: &LoadOptions,
+    ) -> Result<Option<Hit<K, V>>, Failure> {
         self.numbers.timeouts.increment();
         if let Some(held) = stale
             && self.is_allowed(&held)

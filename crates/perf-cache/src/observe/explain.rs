@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::clock::tick;
 use crate::engine::Held;
 use crate::entry::Age;
+use crate::remote::shared::Answer;
 use crate::tag::Tag;
 use std::fmt;
 use std::time::Duration;
@@ -126,7 +127,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let inner = &*self.0;
         let (remote, shared) = (inner.space.remote.as_ref()?, inner.shared.as_ref()?);
         let name = shared.name(inner.identity.as_ref()?, key);
-        let fetched = shared.read(remote, std::slice::from_ref(&name)).await.pop().flatten();
+        let fetched = shared.read(remote, std::slice::from_ref(&name)).await.pop().and_then(Answer::found);
         fetched.map(|fetched| fetched.fresh)
     }
 

@@ -1,7 +1,7 @@
 //! Reads the log to its end and stays there; notices gaps, and says when it cannot be read.
 
 use super::Remote;
-use super::port::{InvalidationLog, Position, Record, StoreError};
+use super::port::{InvalidationLog, News, Position, Record, StoreError};
 use crate::space::SpaceInner;
 use perf_core::{Backoff, Rng, time};
 use std::sync::{Arc, Weak};
@@ -23,8 +23,16 @@ pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>, spac
         let Some(space) = space.upgrade() else { return };
         match outcome {
             Ok(()) => {
+                if !connected && remote.positions().was_following {
+                    // What this node sent just before the interruption may have been lost with a primary that failed.
+                    remote.repeat();
+                }
                 connected = true;
-                remote.positions().following = true;
+                {
+                    let mut positions = remote.positions();
+                    positions.following = true;
+                    positions.was_following = true;
+                }
                 space.log_is_followed(true);
                 delays = backoff.delays(rng.next_u64());
             }
@@ -53,22 +61,28 @@ async fn step(
         return Ok(());
     }
     let before = remote.applied();
-    let records = bounded(log.read(before, WAIT)).await?;
-    if records.is_empty() {
+    let News { records, changed, broken } = bounded(log.read(before, WAIT)).await?;
+    let Some(live) = space.upgrade() else { return Ok(()) };
+    if !changed.is_empty() {
+        live.fences.tags(changed.iter().copied());
+    }
+    records.iter().for_each(|record| apply(remote, &live, record));
+    if broken {
+        gap(remote, &live, remote.applied());
+    }
+    if records.is_empty() && changed.is_empty() {
+        drop(live);
         // Nothing new, or nothing left: an emptied log and a failover that lost records look alike from the end.
         return catch_up(remote, log, space).await;
     }
-    // If the record last applied has gone, others may have gone with it between that one and these.
-    let unbroken = bounded(log.ends()).await?.is_some_and(|(oldest, _)| oldest <= before);
-    let Some(space) = space.upgrade() else { return Ok(()) };
-    records.iter().for_each(|record| apply(remote, &space, record));
-    if !unbroken {
-        let applied = remote.applied();
-        remote.numbers.gaps.increment();
-        remote.positions().raise(applied);
-        space.forget_everything();
-    }
     Ok(())
+}
+
+/// Records may have been lost before `floor`: nothing older is believed any more.
+fn gap(remote: &Remote, space: &SpaceInner, floor: Position) {
+    remote.numbers.gaps.increment();
+    remote.positions().raise(floor);
+    space.forget_everything();
 }
 
 async fn bounded<T>(read: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -88,29 +102,33 @@ async fn catch_up(
         Some(ends) => ends,
         None => {
             // A log that holds nothing gets a beginning, so that there is a position to start from.
-            let begun = bounded(log.append(remote.origin, 0, &[])).await?;
+            let begun = bounded(log.append(remote.origin, 0, &[], applied)).await?;
             (begun, begun)
         }
     };
     if applied == Position::ZERO {
-        // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
-        remote.positions().raise(oldest);
+        {
+            // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
+            let mut positions = remote.positions();
+            positions.raise(oldest);
+            positions.applied = oldest;
+        }
         let Some(space) = space.upgrade() else { return Ok(()) };
         // It may have served loads of its own before it reached the log; what was invalidated since is unknown too.
         space.forget_everything();
         return read_all(remote, log, &space).await;
     }
     if newest < applied || oldest > applied {
-        let floor = if newest < applied { bounded(log.append(remote.origin, 0, &[])).await? } else { newest };
-        remote.numbers.gaps.increment();
-        {
-            let mut positions = remote.positions();
-            positions.raise(floor);
-            positions.applied = floor;
-        }
+        // Behind `applied`, so that positions which other nodes have used for older things are not used again.
+        let floor = if newest < applied {
+            bounded(log.append(remote.origin, 0, &[], applied)).await?
+        } else {
+            newest
+        };
         if let Some(space) = space.upgrade() {
-            space.forget_everything();
+            gap(remote, &space, floor);
         }
+        remote.positions().applied = floor;
     }
     if !remote.positions().following
         && let Some(space) = space.upgrade()
@@ -123,11 +141,17 @@ async fn catch_up(
 /// Reads what the log holds, without waiting for more.
 async fn read_all(remote: &Remote, log: &dyn InvalidationLog, space: &SpaceInner) -> Result<(), StoreError> {
     loop {
-        let records = bounded(log.read(remote.applied(), Duration::ZERO)).await?;
-        if records.is_empty() {
+        let news = bounded(log.read(remote.applied(), Duration::ZERO)).await?;
+        if !news.changed.is_empty() {
+            space.fences.tags(news.changed.iter().copied());
+        }
+        news.records.iter().for_each(|record| apply(remote, space, record));
+        if news.broken {
+            gap(remote, space, remote.applied());
+        }
+        if news.records.is_empty() {
             return Ok(());
         }
-        records.iter().for_each(|record| apply(remote, space, record));
     }
 }
 

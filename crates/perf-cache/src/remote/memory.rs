@@ -1,7 +1,10 @@
 //! A store and a log in memory: several spaces of one process share them as nodes share Redis. For tests and simulations,
 //! and for applications that want the second tier's behaviour without its server.
 
-use super::port::{Ends, InvalidationLog, Position, Record, Store, StoreError, Stored};
+use super::port::{
+    Ends, InvalidationLog, LEASE, Leases, News, Position, Record, Store, StoreError, Stored, Taken,
+    lease_mark,
+};
 use crate::clock::{Tick, tick};
 use async_trait::async_trait;
 use perf_core::time;
@@ -86,12 +89,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
         let now = tick();
-        let get = |key| {
-            self.up("read", |state: &mut State| {
-                let (bytes, end) = state.values.get(key)?;
-                (*end > now).then(|| Stored { bytes: bytes.clone(), remaining: end.since(now) })
-            })
-        };
+        let get = |key: &Vec<u8>| self.up("read", |state: &mut State| state.value(key, now));
         keys.iter().map(get).collect()
     }
 
@@ -106,13 +104,77 @@ impl Store for MemoryStore {
             state.values.remove(key);
         })
     }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+impl State {
+    fn value(&self, key: &[u8], now: Tick) -> Option<Stored> {
+        let (bytes, end) = self.values.get(key)?;
+        (*end > now).then(|| Stored { bytes: bytes.clone(), remaining: end.since(now) })
+    }
+
+    fn has_lease(&self, key: &[u8], token: u64) -> bool {
+        self.value(key, tick()).is_some_and(|stored| stored.bytes == lease_mark(token))
+    }
+}
+
+#[async_trait]
+impl Leases for MemoryStore {
+    async fn take(
+        &self,
+        key: &[u8],
+        known: Option<&[u8]>,
+        token: u64,
+        life: Duration,
+    ) -> Result<Taken, StoreError> {
+        self.up("take a lease", |state| {
+            let (now, mark) = (tick(), lease_mark(token));
+            match state.value(key, now) {
+                Some(held) if held.bytes == mark => return Taken::Granted,
+                Some(held) if held.bytes.starts_with(LEASE) => return Taken::Held,
+                Some(held) if !known.is_some_and(|known| held.bytes.starts_with(known)) => {
+                    return Taken::Filled(held);
+                }
+                _ => {}
+            }
+            state.values.insert(key.to_vec(), (mark, now.after(life)));
+            Taken::Granted
+        })
+    }
+
+    async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.up("write under a lease", |state| {
+            let holds = state.has_lease(key, token);
+            if holds {
+                state.values.insert(key.to_vec(), (bytes.to_vec(), tick().after(life)));
+            }
+            holds
+        })
+    }
+
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError> {
+        self.up("end a lease", |state| {
+            if state.has_lease(key, token) {
+                state.values.remove(key);
+            }
+        })
+    }
 }
 
 #[async_trait]
 impl InvalidationLog for MemoryStore {
-    async fn append(&self, origin: u64, serial: u64, fences: &[u64]) -> Result<Position, StoreError> {
+    async fn append(
+        &self,
+        origin: u64,
+        serial: u64,
+        fences: &[u64],
+        after: Position,
+    ) -> Result<Position, StoreError> {
         let position = self.up("append", |state| {
-            state.last += 1;
+            state.last = state.last.max(after.major) + 1;
             let position = Position { major: state.last, minor: 0 };
             state.log.push_back(Record { position, origin, serial, fences: fences.to_vec() });
             let retain = if state.retain == 0 { Self::RETAIN } else { state.retain };
@@ -125,15 +187,19 @@ impl InvalidationLog for MemoryStore {
         Ok(position)
     }
 
-    async fn read(&self, after: Position, wait: Duration) -> Result<Vec<Record>, StoreError> {
+    async fn read(&self, after: Position, wait: Duration) -> Result<News, StoreError> {
         let deadline = perf_core::Deadline::within(wait);
         loop {
             let appended = self.appended.notified();
-            let records = self.up("follow", |state| {
-                state.log.iter().filter(|record| record.position > after).cloned().collect::<Vec<_>>()
+            let news = self.up("follow", |state| {
+                let first = state.log.partition_point(|record| record.position <= after);
+                let records: Vec<Record> = state.log.iter().skip(first).cloned().collect();
+                // The record last seen has gone, and others perhaps with it.
+                let broken = first == 0 && !records.is_empty();
+                News { records, changed: Vec::new(), broken }
             })?;
-            if !records.is_empty() || deadline.has_passed(time::now()) {
-                return Ok(records);
+            if !news.records.is_empty() || deadline.has_passed(time::now()) {
+                return Ok(news);
             }
             // Running out of time is an answer too: the loop looks once more and returns nothing.
             let _ = deadline.run(appended).await;

@@ -63,7 +63,63 @@ pub trait Store: Send + Sync {
 
     /// Removes what is under a key.
     async fn remove(&self, key: &[u8]) -> Result<(), StoreError>;
+
+    /// Puts many values. A key that fails does not fail the others. Unless overridden, one after the other.
+    async fn set_many(&self, entries: &[(Vec<u8>, Vec<u8>, Duration)]) -> Vec<Result<(), StoreError>> {
+        let mut results = Vec::with_capacity(entries.len());
+        for (key, bytes, life) in entries {
+            results.push(self.set(key, bytes, *life).await);
+        }
+        results
+    }
+
+    /// Leases, if the store has them; without them every node loads for itself.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
 }
+
+/// What came of asking for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The lease is the caller's.
+    Granted,
+    /// Somebody else has it.
+    Held,
+    /// It is not needed: there is a value.
+    Filled(Stored),
+}
+
+/// Leases of a store: the right of one node at a time to fill a key.
+///
+/// The lease *is* what lies under the key until the value does, so whatever removes the key ends the lease as well, and a
+/// write under a lease that has ended is refused by the store itself, however late it comes.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Takes the lease of a key for `life`, unless there is a value, or a lease of somebody else. Bytes that begin with
+    /// `known` do not count as a value: the caller has seen them and has no use for them.
+    async fn take(
+        &self,
+        key: &[u8],
+        known: Option<&[u8]>,
+        token: u64,
+        life: Duration,
+    ) -> Result<Taken, StoreError>;
+
+    /// Puts the value in the place of the lease with this token; false when that lease has ended.
+    async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError>;
+
+    /// Ends the lease with this token, if it has not ended yet.
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError>;
+}
+
+/// What a lease with this token looks like under its key.
+pub(crate) fn lease_mark(token: u64) -> Vec<u8> {
+    [LEASE, &token.to_be_bytes()].concat()
+}
+
+/// What every lease begins with.
+pub(crate) const LEASE: &[u8] = b"PKL1";
 
 /// One entry of an invalidation log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,18 +134,41 @@ pub struct Record {
     pub fences: Vec<u64>,
 }
 
-/// The ends of what a log still holds; `None` when it holds nothing.
+/// What a read of a log brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Records, oldest first.
+    pub records: Vec<Record>,
+    /// Fences of keys whose stored value was changed by somebody: copies in memory are to be read again.
+    pub changed: Vec<u64>,
+    /// Records before these may have been lost.
+    pub broken: bool,
+}
+
+/// The ends of what a log still holds: every record after the first position can be read, and the second is the newest.
+/// `None` when it holds nothing.
 pub type Ends = Option<(Position, Position)>;
 
 /// An ordered log of invalidations that every node reads to the end.
 #[async_trait]
 pub trait InvalidationLog: Send + Sync {
-    /// Appends one record and returns its position.
-    async fn append(&self, origin: u64, serial: u64, fences: &[u64]) -> Result<Position, StoreError>;
+    /// Appends one record behind everything it holds and behind `after`, and returns its position.
+    async fn append(
+        &self,
+        origin: u64,
+        serial: u64,
+        fences: &[u64],
+        after: Position,
+    ) -> Result<Position, StoreError>;
 
-    /// Records after a position, oldest first; waits up to `wait` for the first one.
-    async fn read(&self, after: Position, wait: Duration) -> Result<Vec<Record>, StoreError>;
+    /// What came after a position; waits up to `wait` for the first record.
+    async fn read(&self, after: Position, wait: Duration) -> Result<News, StoreError>;
 
-    /// The oldest and the newest position it holds.
+    /// The ends of what it holds.
     async fn ends(&self) -> Result<Ends, StoreError>;
 }
+
+const _: () = {
+    const fn dyn_compatible(_: Option<(&dyn Store, &dyn Leases, &dyn InvalidationLog)>) {}
+    dyn_compatible(None);
+};

@@ -13,6 +13,8 @@ pub(crate) struct Positions {
     pub(crate) floor: Position,
     /// Whether this node has read the log to its end and still follows it. Before, nothing can be believed.
     pub(crate) following: bool,
+    /// Whether it has ever followed the log.
+    pub(crate) was_following: bool,
     /// The last record seen of each node.
     serials: HashMap<u64, u64, RandomState>,
     table: HashMap<u64, Position, RandomState>,
@@ -25,6 +27,7 @@ impl Positions {
             applied: Position::ZERO,
             floor: Position::ZERO,
             following: false,
+            was_following: false,
             serials: HashMap::default(),
             table: HashMap::default(),
             limit: limit.max(2),

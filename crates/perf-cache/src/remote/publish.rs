@@ -2,8 +2,9 @@
 
 use super::Remote;
 use super::port::InvalidationLog;
+use crate::clock::{Tick, tick};
 use perf_core::{Backoff, Rng, time};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -26,12 +27,21 @@ struct Waiting {
     batch: u64,
     /// Fences of the batch that has left and not arrived.
     sending: usize,
+    /// What has arrived lately, and when.
+    lately: VecDeque<(Tick, Vec<u64>)>,
+    /// How many fences those are.
+    lately_held: usize,
 }
 
 /// Fences that wait one by one; beyond it everything is invalidated at once.
 const MOST: usize = 65_536;
 /// Fences in one record of the log.
 const RECORD: usize = 1024;
+/// What was sent this long before an interruption is sent again after it: longer than a replica may be behind its primary
+/// and the primary's end may go unnoticed.
+const LATELY: Duration = Duration::from_secs(15);
+/// Fences remembered for that.
+const MOST_LATELY: usize = 16_384;
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -78,9 +88,30 @@ impl Outbox {
         waiting.fences.len() + waiting.sending + usize::from(waiting.everything)
     }
 
-    fn arrive(&self, batch: u64) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).sending = 0;
+    fn arrive(&self, batch: u64, fences: Vec<u64>) {
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.sending = 0;
+            let now = tick();
+            waiting.lately.push_back((now, fences));
+            waiting.lately_held += waiting.lately.back().map_or(0, |(_, fences)| fences.len());
+            while waiting.lately_held > MOST_LATELY
+                || waiting.lately.front().is_some_and(|(sent, _)| sent.after(LATELY) <= now)
+            {
+                let gone = waiting.lately.pop_front();
+                waiting.lately_held -= gone.map_or(0, |(_, fences)| fences.len());
+            }
+        }
         self.sent.send_replace(batch);
+    }
+
+    /// What has arrived lately.
+    fn lately(&self) -> Vec<u64> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = tick();
+        waiting.lately_held = 0;
+        let recent = waiting.lately.drain(..).filter(|(sent, _)| now < sent.after(LATELY));
+        recent.flat_map(|(_, fences)| fences).collect()
     }
 
     /// Waits until a batch has arrived, `limit` at most.
@@ -101,6 +132,15 @@ impl Remote {
         }
         self.log.is_some().then(|| self.outbox.put(fences))
     }
+
+    /// Sends once more what was sent lately: doing so twice does no harm, losing it does.
+    pub(crate) fn repeat(&self) {
+        let fences = self.outbox.lately();
+        if !fences.is_empty() {
+            // The batch matters only to those who wait for it.
+            let _ = self.publish(&fences);
+        }
+    }
 }
 
 /// Sends what waits, for as long as the space lives.
@@ -118,7 +158,7 @@ pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>) {
             remote.numbers.publish_errors.increment();
             time::sleep(delays.next().unwrap_or(Backoff::DEFAULT_CAP)).await;
         }
-        remote.outbox.arrive(batch);
+        remote.outbox.arrive(batch, fences);
     }
 }
 
@@ -132,7 +172,7 @@ async fn send(
 ) -> bool {
     let records: Vec<&[u64]> = if everything { vec![&[]] } else { fences.chunks(RECORD).collect() };
     for record in records {
-        let append = log.append(remote.origin, *serial, record);
+        let append = log.append(remote.origin, *serial, record, remote.applied());
         let Ok(Ok(position)) = time::timeout(remote.timeout * 10, append).await else {
             // It may have arrived all the same: the next attempt has the same number.
             return false;

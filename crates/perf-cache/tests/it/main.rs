@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod ahead;
+mod batches;
 #[cfg(feature = "json")]
 mod cluster;
 mod collector;
 mod invalidation;
+mod leases;
 mod limits;
 mod lives;
 mod loading;

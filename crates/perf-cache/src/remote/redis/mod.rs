@@ -1,0 +1,10 @@
+//! Redis as the second tier and as the invalidation log: one server, whoever Sentinel says is the primary, or a Cluster.
+
+mod config;
+mod link;
+mod push;
+mod store;
+mod stream;
+
+pub use config::{Invalidation, RedisConfig};
+pub use store::RedisStore;

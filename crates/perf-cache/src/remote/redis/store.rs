@@ -1,0 +1,267 @@
+//! Values and leases.
+
+use super::config::{Invalidation, RedisConfig};
+use super::link::{Connection, Link};
+use super::push::{PushLog, Written};
+use super::stream::StreamLog;
+use crate::remote::port::{InvalidationLog, Leases, Store, StoreError, Stored, Taken, lease_mark};
+use async_trait::async_trait;
+use futures_util::future::{join, join_all};
+use perf_core::InvalidConfig;
+use redis::{Cmd, RedisError, Value};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Redis as a [`Store`] with [`Leases`]. It connects when it is first used and again whenever it must.
+pub struct RedisStore {
+    link: Arc<Link>,
+    written: Option<Arc<Written>>,
+    log: Arc<dyn InvalidationLog>,
+}
+
+/// Keys in one pipeline: beyond it the answer holds up everything else on the connection.
+const PIPELINE: usize = 1_000;
+
+impl RedisStore {
+    /// A store for the space of this name. It does not connect yet, so it does not fail because Redis is down.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when an address cannot be understood, or the kind of invalidation is not to be had there.
+    pub fn new(space: &str, config: &RedisConfig) -> Result<Self, InvalidConfig> {
+        let link = Arc::new(Link::new(config.server()?));
+        let retain = config.retain.max(1);
+        let (written, log): (_, Arc<dyn InvalidationLog>) = match config.invalidation {
+            Invalidation::Log => (None, Arc::new(StreamLog::new(Arc::clone(&link), space, retain))),
+            Invalidation::PubSub => (None, Arc::new(PushLog::subscribed(Arc::clone(&link), space))),
+            Invalidation::Tracking => {
+                let written = Arc::new(Written::default());
+                (Some(Arc::clone(&written)), Arc::new(PushLog::tracked(Arc::clone(&link), space, written)))
+            }
+        };
+        Ok(Self { link, written, log })
+    }
+
+    /// The invalidation log that goes with it.
+    #[must_use]
+    pub fn log(&self) -> Arc<dyn InvalidationLog> {
+        Arc::clone(&self.log)
+    }
+
+    /// Notes that a change of this key is our own.
+    fn note(&self, key: &[u8]) {
+        if let Some(written) = &self.written {
+            written.note(key);
+        }
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PIPELINE) {
+            match self.link.call("read", async |connection| read(connection, keys).await).await {
+                Ok(found) => results.extend(found),
+                Err(error) => results.extend(keys.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        results
+    }
+
+    async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.note(key);
+        let command = set(key, bytes, life);
+        self.link.call("write", async |mut connection| command.query_async(&mut connection).await).await
+    }
+
+    async fn set_many(&self, entries: &[(Vec<u8>, Vec<u8>, Duration)]) -> Vec<Result<(), StoreError>> {
+        let mut results = Vec::with_capacity(entries.len());
+        for entries in entries.chunks(PIPELINE) {
+            entries.iter().for_each(|(key, ..)| self.note(key));
+            match self.link.call("write", async |connection| write(connection, entries).await).await {
+                Ok(written) => results.extend(written),
+                Err(error) => results.extend(entries.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        results
+    }
+
+    async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        let mut command = redis::cmd("UNLINK");
+        command.arg(key);
+        self.link.call("remove", async |mut connection| command.query_async(&mut connection).await).await
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+/// Reads values and what is left of their lives, in one round trip.
+async fn read(
+    mut connection: Connection,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Result<Option<Stored>, StoreError>>, RedisError> {
+    if let Connection::Cluster(_) = connection {
+        // Commands one by one, because only those follow a slot that moves. They still travel together.
+        let each = keys.iter().map(|key| {
+            let (mut one, mut other) = (connection.clone(), connection.clone());
+            async move {
+                let (bytes, left) = (command("GET", key), command("PTTL", key));
+                let (bytes, left) =
+                    join(bytes.query_async::<Value>(&mut one), left.query_async::<Value>(&mut other)).await;
+                let failed = |error| StoreError::new("read", error);
+                stored(bytes.map_err(failed)?, left.map_err(failed)?)
+            }
+        });
+        return Ok(join_all(each).await);
+    }
+    let mut pipe = redis::Pipeline::with_capacity(keys.len() * 2);
+    pipe.ignore_errors();
+    for key in keys {
+        pipe.add_command(command("GET", key)).add_command(command("PTTL", key));
+    }
+    let replies: Vec<Value> = pipe.query_async(&mut connection).await?;
+    let mut replies = replies.into_iter();
+    Ok(keys
+        .iter()
+        .map(|_| match (replies.next(), replies.next()) {
+            (Some(bytes), Some(left)) => stored(bytes, left),
+            _ => Err(StoreError::new("read", "half an answer came back")),
+        })
+        .collect())
+}
+
+async fn write(
+    mut connection: Connection,
+    entries: &[(Vec<u8>, Vec<u8>, Duration)],
+) -> Result<Vec<Result<(), StoreError>>, RedisError> {
+    let failed = |error| StoreError::new("write", error);
+    if let Connection::Cluster(_) = connection {
+        let each = entries.iter().map(|(key, bytes, life)| {
+            let mut connection = connection.clone();
+            async move { set(key, bytes, *life).query_async(&mut connection).await.map_err(failed) }
+        });
+        return Ok(join_all(each).await);
+    }
+    let mut pipe = redis::Pipeline::with_capacity(entries.len());
+    pipe.ignore_errors();
+    entries.iter().for_each(|(key, bytes, life)| {
+        pipe.add_command(set(key, bytes, *life));
+    });
+    let replies: Vec<Value> = pipe.query_async(&mut connection).await?;
+    let each = replies.into_iter().map(|reply| reply.extract_error().map(drop).map_err(failed));
+    Ok(each.collect())
+}
+
+fn command(name: &'static str, key: &[u8]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(key);
+    command
+}
+
+fn set(key: &[u8], bytes: &[u8], life: Duration) -> Cmd {
+    let mut command = redis::cmd("SET");
+    command.arg(key).arg(bytes).arg("PX").arg(millis(life));
+    command
+}
+
+/// A life that Redis accepts.
+fn millis(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4)
+}
+
+/// One value and its remaining life; one that never ends was not written by us, and has none.
+fn stored(bytes: Value, left: Value) -> Result<Option<Stored>, StoreError> {
+    let failed = |error: RedisError| StoreError::new("read", error);
+    let parsed = |error: redis::ParsingError| StoreError::new("read", error);
+    let bytes: Option<Vec<u8>> =
+        redis::from_redis_value(bytes.extract_error().map_err(failed)?).map_err(parsed)?;
+    let left: i64 = redis::from_redis_value(left.extract_error().map_err(failed)?).map_err(parsed)?;
+    let remaining = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+    Ok(bytes.map(|bytes| Stored { bytes, remaining }))
+}
+
+/// Takes the lease of a key unless there is a value that is not known to be useless, or another lease.
+/// 1: granted, 0: held, otherwise the value and what is left of its life.
+const TAKE: &str = r"
+local held = redis.call('GET', KEYS[1])
+if held then
+    if held == ARGV[1] then return 1 end
+    if string.sub(held, 1, 4) == string.sub(ARGV[1], 1, 4) then return 0 end
+    if ARGV[3] == '' or string.sub(held, 1, #ARGV[3]) ~= ARGV[3] then
+        return {held, redis.call('PTTL', KEYS[1])}
+    end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+";
+
+const FILL: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+";
+
+const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+";
+
+/// A script sent whole: a few hundred bytes more, and nothing to load again after a failover.
+fn script(text: &'static str, key: &[u8]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(1).arg(key);
+    command
+}
+
+#[async_trait]
+impl Leases for RedisStore {
+    async fn take(
+        &self,
+        key: &[u8],
+        known: Option<&[u8]>,
+        token: u64,
+        life: Duration,
+    ) -> Result<Taken, StoreError> {
+        const ACTION: &str = "take a lease";
+        self.note(key);
+        let mut command = script(TAKE, key);
+        command.arg(lease_mark(token)).arg(millis(life)).arg(known.unwrap_or_default());
+        let reply: Value =
+            self.link.call(ACTION, async |mut connection| command.query_async(&mut connection).await).await?;
+        match reply {
+            Value::Int(1) => Ok(Taken::Granted),
+            Value::Array(mut parts) if parts.len() == 2 => {
+                let left = parts.pop().unwrap_or(Value::Nil);
+                let found = stored(parts.pop().unwrap_or(Value::Nil), left)?;
+                // A value that vanished between the two looks was about to end.
+                Ok(found.map_or(Taken::Held, Taken::Filled))
+            }
+            _ => Ok(Taken::Held),
+        }
+    }
+
+    async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.note(key);
+        let mut command = script(FILL, key);
+        command.arg(lease_mark(token)).arg(bytes).arg(millis(life));
+        self.link
+            .call("write under a lease", async |mut connection| command.query_async(&mut connection).await)
+            .await
+    }
+
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError> {
+        self.note(key);
+        let mut command = script(RELEASE, key);
+        command.arg(lease_mark(token));
+        self.link.call("end a lease", async |mut connection| command.query_async(&mut connection).await).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("connected", &self.link.is_connected()).finish_non_exhaustive()
+    }
+}

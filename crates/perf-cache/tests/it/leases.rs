@@ -1,0 +1,175 @@
+//! Leases between nodes that share a store in memory.
+
+use perf_cache::{Cache, CacheSpace, Entries, Leases, MemoryStore, Postcard, Refresh, Store, Taken};
+use perf_core::time;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+async fn node(store: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
+    let space = CacheSpace::builder("shop").shared(store.clone(), store.clone()).build().await.unwrap();
+    assert!(space.coherent(Duration::from_secs(5)).await);
+    let cache = space
+        .cache("a")
+        .capacity(Entries(100))
+        .jitter(0.0)
+        .fresh(Duration::from_secs(100))
+        .refresh(Refresh::Fraction(0.5))
+        .codec(Postcard)
+        .lease(Duration::from_secs(2))
+        .build()
+        .unwrap();
+    (space, cache)
+}
+
+/// Loads a key, counting, in `slow`.
+async fn load(cache: &Cache<u64, u32>, loads: &Arc<AtomicU32>, slow: Duration) -> u32 {
+    let loads = Arc::clone(loads);
+    let loader = move || async move {
+        let n = loads.fetch_add(1, Ordering::SeqCst) + 1;
+        time::sleep(slow).await;
+        Ok::<_, Infallible>(n)
+    };
+    *cache.get_or_load(&1, loader).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_of_all_nodes_that_miss_one_loads_and_the_others_take_its_value() {
+    let store = Arc::new(MemoryStore::new());
+    let mut nodes = Vec::new();
+    for _ in 0..5 {
+        nodes.push(node(&store).await);
+    }
+    let loads = Arc::new(AtomicU32::new(0));
+    let callers: Vec<_> = (0..100)
+        .map(|n| {
+            let (cache, loads) = (nodes[n % 5].1.clone(), Arc::clone(&loads));
+            tokio::spawn(async move { load(&cache, &loads, MS(200)).await })
+        })
+        .collect();
+    let begun = time::now();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+    assert!(begun.elapsed() < MS(320), "waiters look often enough: {:?}", begun.elapsed());
+    let waits: u64 = nodes.iter().map(|(space, _)| space.stats().lease_waits).sum();
+    let leases: u64 = nodes.iter().map(|(space, _)| space.stats().leases).sum();
+    assert_eq!((leases, waits), (1, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_when_the_holder_dies_another_node_loads_and_the_late_write_is_refused() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space_a, a), (_, b)) = (node(&store).await, node(&store).await);
+    let (slow, quick) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(10)));
+    // Its load takes longer than the lease: for others it is as good as dead.
+    let (first, counter) = (a.clone(), Arc::clone(&slow));
+    let stuck = tokio::spawn(async move { load(&first, &counter, Duration::from_secs(5)).await });
+    time::sleep(MS(10)).await;
+    let begun = time::now();
+    assert_eq!(load(&b, &quick, MS(10)).await, 11);
+    let waited = begun.elapsed();
+    assert!(waited > MS(1_900) && waited < MS(2_300), "after the life of the lease: {waited:?}");
+    assert_eq!(stuck.await.unwrap(), 1, "whoever waited for the slow load gets its value");
+    time::sleep(MS(20)).await;
+    assert_eq!(space_a.stats().lease_refusals, 1);
+    let (_, c) = node(&store).await;
+    assert_eq!(c.fetch(&1).await.as_deref(), Some(&11), "the late value did not replace the newer one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_a_holder_that_fails_or_is_cancelled_gives_the_lease_back() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let failed = a
+        .get_or_load(&1, || async {
+            time::sleep(MS(50)).await;
+            Err::<u32, _>("down")
+        })
+        .await;
+    assert!(failed.is_err());
+    let begun = time::now();
+    let loads = Arc::new(AtomicU32::new(0));
+    assert_eq!(load(&b, &loads, MS(1)).await, 1);
+    assert!(begun.elapsed() < MS(50), "nobody waits for a lease that was given back: {:?}", begun.elapsed());
+    b.invalidate(&1).await;
+    time::sleep(MS(20)).await;
+    let awaits = perf_testkit::cancel_at_every_await(
+        || ((), load(&a, &loads, MS(30))),
+        async |(), _| time::sleep(MS(100)).await,
+    )
+    .await;
+    assert!(awaits > 0);
+    assert!(a.get(&1).is_some(), "the load goes on without its caller");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_without_the_store_every_node_loads_for_itself_and_at_once() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    store.set_down(true);
+    let loads = Arc::new(AtomicU32::new(0));
+    let begun = time::now();
+    let (one, other) = tokio::join!(load(&a, &loads, MS(10)), load(&b, &loads, MS(10)));
+    assert_eq!((one.max(other), loads.load(Ordering::SeqCst)), (2, 2));
+    assert!(begun.elapsed() < MS(50), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_an_invalidation_during_the_load_is_not_undone_by_the_lease() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let loads = Arc::new(AtomicU32::new(0));
+    let (first, counter) = (a.clone(), Arc::clone(&loads));
+    let overtaken = tokio::spawn(async move { load(&first, &counter, MS(100)).await });
+    time::sleep(MS(10)).await;
+    b.invalidate(&1).await;
+    time::sleep(MS(20)).await;
+    assert_eq!(overtaken.await.unwrap(), 1);
+    time::sleep(MS(20)).await;
+    assert_eq!(load(&b, &loads, MS(1)).await, 2, "the value loaded before the invalidation is not used");
+    time::sleep(MS(20)).await;
+    assert_eq!(load(&a, &loads, MS(1)).await, 2, "the one loaded after it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s24_of_all_nodes_one_refreshes_and_the_others_take_its_value() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let loads = Arc::new(AtomicU32::new(0));
+    assert_eq!(load(&a, &loads, MS(1)).await, 1);
+    time::sleep(MS(20)).await;
+    assert_eq!(load(&b, &loads, MS(1)).await, 1);
+    // Past half of the life a hit starts a refresh, here on both nodes at once.
+    time::sleep(Duration::from_secs(60)).await;
+    let (one, other) = tokio::join!(load(&a, &loads, MS(50)), load(&b, &loads, MS(50)));
+    assert_eq!((one, other), (1, 1), "never on the caller's time");
+    time::sleep(MS(500)).await;
+    assert_eq!(loads.load(Ordering::SeqCst), 2, "one refresh for both");
+    assert_eq!((a.get(&1).as_deref(), b.get(&1).as_deref()), (Some(&2), Some(&2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_in_memory_keeps_the_rules_of_leases() {
+    let store = MemoryStore::new();
+    let life = Duration::from_secs(1);
+    assert_eq!(store.take(b"k", None, 1, life).await, Ok(Taken::Granted));
+    assert_eq!(store.take(b"k", None, 1, life).await, Ok(Taken::Granted), "asking again changes nothing");
+    assert_eq!(store.take(b"k", None, 2, life).await, Ok(Taken::Held));
+    assert_eq!(store.fill(b"k", 2, b"wrong", life).await, Ok(false));
+    store.release(b"k", 2).await.unwrap();
+    assert_eq!(store.fill(b"k", 1, b"value", life).await, Ok(true));
+    assert_eq!(store.fill(b"k", 1, b"twice", life).await, Ok(false));
+    let taken = store.take(b"k", None, 3, life).await.unwrap();
+    assert!(matches!(taken, Taken::Filled(stored) if stored.bytes == b"value"));
+    assert_eq!(store.take(b"k", Some(b"val"), 3, life).await, Ok(Taken::Granted), "useless to the caller");
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(store.fill(b"k", 3, b"late", life).await, Ok(false));
+    store.set(b"k", b"other", life).await.unwrap();
+    store.release(b"k", 3).await.unwrap();
+    assert!(matches!(store.take(b"k", None, 4, life).await, Ok(Taken::Filled(_))));
+}
