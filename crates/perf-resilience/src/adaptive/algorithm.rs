@@ -271,7 +271,9 @@ impl Gradient2 {
         if application_limited(sample.in_flight, self.limit) {
             return self.limit;
         }
-        let gradient = if sample.dropped { 0.5 } else { (self.tolerance * long / short).clamp(0.5, 1.0) };
+        // Where more calls in flight do not get more done, waiting longer than usual is for nothing.
+        let tolerance = if self.hold { 1.0 } else { self.tolerance };
+        let gradient = if sample.dropped { 0.5 } else { (tolerance * long / short).clamp(0.5, 1.0) };
         let room = if self.hold { 0.0 } else { self.queue };
         let next = self.limit * gradient + room;
         let next = self.limit * (1.0 - self.smoothing) + next * self.smoothing;

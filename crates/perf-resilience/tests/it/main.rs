@@ -14,6 +14,7 @@ mod numbers;
 mod pipeline;
 mod rate;
 mod retry;
+mod simulations;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod storm;
