@@ -16,6 +16,7 @@
 
 mod config;
 mod event;
+mod replay;
 mod run;
 mod state;
 mod window;
@@ -27,6 +28,7 @@ pub use config::{
     DEFAULT_WINDOW, Window,
 };
 pub use event::{BreakerEvent, BreakerState, Cause};
+pub use replay::{OutcomeLog, PastCall, Replay, replay};
 
 use crate::event::Listener;
 use crate::gate::{Gate, Leaving, Now, Pass, Token};

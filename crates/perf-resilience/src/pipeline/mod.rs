@@ -1,6 +1,6 @@
 //! Several policies round one call, in the one order that works.
 //!
-//! Outer to inner: *deadline → gates (shed, throttle, adaptive limit) → rate → bulkhead → retry → [per attempt: breaker →
+//! Outer to inner: *fallback ([`Pipeline::run_or`]) → deadline → gates (shed, throttle, adaptive limit) → rate → bulkhead → retry → [per attempt: breaker →
 //! gates → timeout → hedged requests]*.
 //!
 //! | why there |
@@ -33,6 +33,7 @@ pub use stats::PipelineStats;
 
 use crate::breaker::Breaker;
 use crate::bulkhead::Bulkhead;
+use crate::fallback::{Answer, Fallback, Unanswered};
 use crate::judge::{ByOutcome, Judge};
 use crate::retry::{Budget, Retry};
 use perf_core::{Component, ComponentId, Desc, Health, Name, Rejected, Sink, Unit};
@@ -124,6 +125,48 @@ impl<J> Pipeline<J> {
     {
         let Inner { stages, retry, budget, judge } = &*self.0;
         Course { stages, retry: retry.as_ref(), budget: budget.as_ref() }.run(call, judge, operation)
+    }
+
+    /// Runs the operation through all stages, and asks `second_best` if it fails: the outermost stage, so a refusal, a
+    /// passed deadline and spent attempts have a second-best answer too. The answer says whether it is one.
+    ///
+    /// ```
+    /// use perf_core::CallError;
+    /// use perf_resilience::{Call, Pipeline, fallback::Fallback};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let rates = Pipeline::http_client("rates")?.build()?;
+    /// let fallback = Fallback::new("rates");
+    /// let answer = rates
+    ///     .run_or(&fallback, Call::new(), |_| async { Err::<f64, _>(CallError::Failed("down")) }, |_error| async { Ok(1.1) })
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!((answer.value, answer.degraded), (1.1, true));
+    /// # Ok::<(), perf_core::InvalidConfig>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// The error of the operation, with what `second_best` said beside it.
+    ///
+    /// # Cancel safety
+    /// As [`Pipeline::run`], and then as `second_best`.
+    pub async fn run_or<T, E, Op, Fut, K, F>(
+        &self,
+        fallback: &Fallback<K>,
+        call: Call,
+        operation: Op,
+        second_best: impl FnOnce(&E) -> F,
+    ) -> Result<Answer<T>, Unanswered<E>>
+    where
+        E: From<Rejected>,
+        J: Judge<T, E>,
+        K: Judge<T, E>,
+        Op: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        F: Future<Output = Result<T, E>>,
+    {
+        fallback.run(self.run_with(call, operation), second_best).await
     }
 
     /// Its name.

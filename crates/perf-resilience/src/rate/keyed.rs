@@ -9,6 +9,9 @@ use perf_core::{Component, ComponentId, Desc, Name, Reason, Rejected, Sink, Unit
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+/// The wait for more permits than a burst has.
+const NEVER: u64 = u64::MAX;
+
 /// Shards, so that two cores rarely want the same lock.
 const SHARDS: usize = 32;
 
@@ -83,7 +86,19 @@ impl<K: Hash + Eq> KeyedRate<K> {
         K: Clone,
     {
         let now = self.0.ticker.now();
-        self.0.take(key, now)
+        self.0.take(key, 1, now)
+    }
+
+    /// Takes `permits` of `key` if they are there now.
+    ///
+    /// # Errors
+    /// As [`KeyedRate::try_acquire`]; without a time when they are more than the burst, for then they never will be.
+    pub fn try_acquire_many(&self, key: &K, permits: u32) -> Result<(), Rejected>
+    where
+        K: Clone,
+    {
+        let now = self.0.ticker.now();
+        self.0.take(key, permits, now)
     }
 
     /// As [`KeyedRate::try_acquire`], at a known moment.
@@ -95,7 +110,7 @@ impl<K: Hash + Eq> KeyedRate<K> {
         K: Clone,
     {
         let now = self.0.ticker.at(now);
-        self.0.take(key, now)
+        self.0.take(key, 1, now)
     }
 
     /// How many keys it remembers.
@@ -125,13 +140,13 @@ impl<K: Hash + Eq> KeyedRate<K> {
 
 impl<K: Hash + Eq + Clone> Inner<K> {
     #[inline]
-    fn take(&self, key: &K, now: u64) -> Result<(), Rejected> {
+    fn take(&self, key: &K, permits: u32, now: u64) -> Result<(), Rejected> {
         let hash = self.hasher.hash_one(key);
-        let mut wait = self.wait(key, hash, now);
+        let mut wait = self.wait(key, hash, permits, now);
         if wait > 0 {
             let confirmed = self.ticker.confirmed(now);
             if confirmed != now {
-                wait = self.wait(key, hash, confirmed);
+                wait = self.wait(key, hash, permits, confirmed);
             }
         }
         if wait == 0 {
@@ -139,35 +154,42 @@ impl<K: Hash + Eq + Clone> Inner<K> {
             return Ok(());
         }
         self.counters.refused.increment();
-        Err(Rejected::new(Reason::RateLimited, self.name.clone()).retry_after(Duration::from_nanos(wait)))
+        let rejected = Rejected::new(Reason::RateLimited, self.name.clone());
+        Err(if wait == NEVER { rejected } else { rejected.retry_after(Duration::from_nanos(wait)) })
     }
 
-    /// Takes a permit and gives 0, or gives the wait and takes nothing.
+    /// Takes the permits and gives 0, or gives the wait and takes nothing.
     #[inline]
-    fn wait(&self, key: &K, hash: u64, now: u64) -> u64 {
+    fn wait(&self, key: &K, hash: u64, permits: u32, now: u64) -> u64 {
         let mut shard = lock(&self.shard_of(hash).0);
         match shard.tails.find_mut(hash, |(known, _)| known == key) {
-            Some((_, tail)) => take(self.pace, tail, now),
-            None => self.first(key, hash, now, shard),
+            Some((_, tail)) => take(self.pace, tail, now, permits),
+            None => self.first(key, hash, (now, permits), shard),
         }
     }
 
     /// The first request of a key, or the first since it was forgotten.
     #[cold]
-    fn first(&self, key: &K, hash: u64, now: u64, mut shard: MutexGuard<'_, Shard<K>>) -> u64 {
+    fn first(
+        &self,
+        key: &K,
+        hash: u64,
+        (now, permits): (u64, u32),
+        mut shard: MutexGuard<'_, Shard<K>>,
+    ) -> u64 {
         if shard.tails.len() >= self.keys_per_shard {
             shard.sweep(now);
         }
         if shard.tails.len() < self.keys_per_shard {
             let mut tail = 0;
-            let wait = take(self.pace, &mut tail, now);
+            let wait = take(self.pace, &mut tail, now, permits);
             shard.sweep_at = shard.sweep_at.min(tail);
             shard.tails.insert_unique(hash, (key.clone(), tail), |(key, _)| self.hasher.hash_one(key));
             return wait;
         }
         drop(shard);
         self.overflowed.increment();
-        take(self.pace, &mut lock(&self.overflow), now)
+        take(self.pace, &mut lock(&self.overflow), now, permits)
     }
 
     /// The table takes its place from the lowest bits and its tag from the highest, so the shard is picked by those between.
@@ -179,14 +201,14 @@ impl<K: Hash + Eq + Clone> Inner<K> {
 
 /// Moves `tail` and gives 0, or gives the wait and leaves it.
 #[inline]
-fn take(pace: Pace, tail: &mut u64, now: u64) -> u64 {
-    match turn(pace, *tail, now, 1) {
+fn take(pace: Pace, tail: &mut u64, now: u64, permits: u32) -> u64 {
+    match turn(pace, *tail, now, permits) {
         Some(turn) if turn.wait == 0 => {
             *tail = turn.tail;
             0
         }
         Some(turn) => turn.wait,
-        None => u64::MAX,
+        None => NEVER,
     }
 }
 

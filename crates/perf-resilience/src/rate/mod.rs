@@ -15,10 +15,14 @@
 
 mod config;
 mod keyed;
+#[cfg(feature = "redis")]
+mod shared;
 mod state;
 
 pub use config::{DEFAULT_MAX_KEYS, DEFAULT_MAX_WAIT, Quota, RateConfig, per_minute, per_second};
 pub use keyed::KeyedRate;
+#[cfg(feature = "redis")]
+pub use shared::{DEFAULT_SHARED_TIMEOUT, SharedRate, SharedRateConfig, SharedRateStats, WhenDown};
 
 use crate::gate::{Gate, Leaving, Now, Token};
 use crate::race::Timer;

@@ -14,6 +14,8 @@ mod numbers;
 mod pipeline;
 mod rate;
 mod retry;
+#[cfg(feature = "redis")]
+mod shared_rate;
 mod simulations;
 #[cfg(feature = "snapshot")]
 mod snapshot;

@@ -52,6 +52,12 @@ fn collected() -> BTreeSet<&'static str> {
     components.push(std::sync::Arc::new(Degradation::builder("n").build().unwrap()));
     components.push(std::sync::Arc::new(Fallback::new("n")));
     components.push(std::sync::Arc::new(Timeout::new("n", Duration::from_secs(1)).unwrap()));
+    #[cfg(feature = "redis")]
+    {
+        let client = redis::Client::open("redis://127.0.0.1/").unwrap();
+        let limit = perf_resilience::rate::SharedRate::new("n", client, Default::default()).unwrap();
+        components.push(std::sync::Arc::new(limit));
+    }
     #[cfg(feature = "chaos")]
     {
         let mut config = perf_resilience::chaos::ChaosConfig::default();
@@ -72,6 +78,7 @@ async fn the_table_of_the_documentation_lists_exactly_what_is_collected() {
         .filter_map(|line| line.strip_prefix("| `perf_resilience_").map(|_| line))
         .filter_map(|line| line.split('`').nth(1))
         .filter(|name| cfg!(feature = "chaos") || !name.contains("_chaos_"))
+        .filter(|name| cfg!(feature = "redis") || !name.contains("_alone_") && !name.contains("_store_"))
         .filter(|name| !name.contains("_snapshot_"))
         .collect();
     assert_eq!(listed, collected());

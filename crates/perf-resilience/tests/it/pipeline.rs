@@ -235,3 +235,31 @@ async fn a_configuration_file_says_durations_as_text_and_nothing_unknown() {
     let config: perf_resilience::PipelineConfig = serde_json::from_str(inverted).unwrap();
     assert_eq!(config.validate().unwrap_err().field(), "attempt_timeout");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_fallback_is_the_outermost_stage() {
+    use perf_resilience::fallback::Fallback;
+    let breaker = Breaker::builder("p").consecutive(1).build().unwrap();
+    let guard = base().deadline(MS * 50).retry(three()).breaker(&breaker).build().unwrap();
+    let fallback = Fallback::new("p");
+    let stuck = |_| std::future::pending::<Answer>();
+    let second = |error: &CallError<&'static str>| {
+        let reason = error.rejected().map(perf_core::Rejected::reason);
+        async move { if reason.is_some() { Ok(7) } else { Err(CallError::Failed("nothing older")) } }
+    };
+    let start = time::now();
+    let late = guard.run_or(&fallback, Call::new(), stuck, second).await.unwrap();
+    assert_eq!((late.value, late.degraded, start.elapsed()), (7, true, MS * 50), "a passed deadline has one");
+    assert_eq!(breaker.state(), perf_resilience::BreakerState::Open);
+    let refused = guard.run_or(&fallback, Call::new(), |_| async { Answer::Ok(1) }, second).await.unwrap();
+    assert_eq!((refused.value, refused.degraded), (7, true), "and so has a refusal");
+    breaker.resume();
+    let good = guard.run_or(&fallback, Call::new(), |_| async { Answer::Ok(1) }, second).await.unwrap();
+    assert_eq!((good.value, good.degraded), (1, false));
+    let failed =
+        guard.run_or(&fallback, Call::new(), |_| async { Answer::Err(CallError::Failed("no")) }, second);
+    let failed = failed.await.unwrap_err();
+    assert_eq!(failed.error, CallError::Failed("no"), "the original error comes out");
+    assert_eq!(failed.fallback, Some(CallError::Failed("nothing older")));
+    assert_eq!((fallback.stats().degraded, fallback.stats().failed), (2, 1));
+}
