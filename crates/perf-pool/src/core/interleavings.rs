@@ -22,7 +22,7 @@ impl Wake for Woken {
 }
 
 struct Pool {
-    core: Mutex<Core<u32>>,
+    core: Mutex<Core<u32, ()>>,
     now: Tick,
 }
 
@@ -34,13 +34,13 @@ impl Pool {
         let mut core = Core::new(config, Rng::seeded(1), now);
         core.running = true;
         let caller = Caller { site: Location::caller(), task: None };
-        let waiting = Waiting { since: now, deadline: Tick::NEVER, caller };
+        let waiting = Waiting { deadline: Tick::NEVER, caller };
         let seat = core.join(waiting, now).unwrap();
         let Some(Job::Connect { successor }) = core.jobs.pop_front() else { panic!("a connect is wanted") };
         let begun = core.begin(now, successor);
         core.connect_done(Attempt::Connected(7), begun, now);
         for delivery in core.effects.take().deliveries {
-            delivery.deliver().unwrap();
+            delivery.deliver(None).unwrap();
         }
         let Poll::Ready((Grant::Lease { entry, .. }, _)) = seat.poll(&mut Context::from_waker(Waker::noop()))
         else {
@@ -49,7 +49,7 @@ impl Pool {
         (Arc::new(Self { core: Mutex::new(core), now }), entry)
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut Core<u32>) -> R) -> R {
+    fn with<R>(&self, change: impl FnOnce(&mut Core<u32, ()>) -> R) -> R {
         let mut core = self.core.lock().unwrap();
         let result = change(&mut core);
         let effects = core.effects.take();
@@ -61,8 +61,8 @@ impl Pool {
     }
 
     /// As the pool does it, off the lock.
-    fn deliver(&self, delivery: Delivery<u32>) {
-        if let Err(entry) = delivery.deliver() {
+    fn deliver(&self, delivery: Delivery<u32, ()>) {
+        if let Err((entry, _)) = delivery.deliver(None) {
             self.with(|core| core.give_on(entry, self.now));
         }
     }
@@ -74,12 +74,12 @@ impl Pool {
         }
     }
 
-    fn join(&self, waker: &Waker) -> Result<Box<Entry<u32>>, Arc<Seat<u32>>> {
+    fn join(&self, waker: &Waker) -> Result<Box<Entry<u32>>, Arc<Seat<u32, ()>>> {
         let caller = Caller { site: Location::caller(), task: None };
         let seat = self.with(|core| match core.take(self.now, caller) {
             Take::Lease { entry, .. } => Ok(entry),
             _ => {
-                let waiting = Waiting { since: self.now, deadline: Tick::NEVER, caller };
+                let waiting = Waiting { deadline: Tick::NEVER, caller };
                 Err(core.join(waiting, self.now).unwrap())
             }
         });
@@ -92,7 +92,7 @@ impl Pool {
         }
     }
 
-    fn poll(&self, seat: &Seat<u32>) -> Option<Box<Entry<u32>>> {
+    fn poll(&self, seat: &Seat<u32, ()>) -> Option<Box<Entry<u32>>> {
         match seat.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready((Grant::Lease { entry, .. }, _)) => Some(entry),
             _ => None,
@@ -172,7 +172,7 @@ fn a_deadline_that_passes_during_a_hand_off_loses_nothing() {
         let (pool, lease) = Pool::with_one_lease();
         let late = pool.now.after(std::time::Duration::from_secs(1));
         let caller = Caller { site: Location::caller(), task: None };
-        let waiting = Waiting { since: pool.now, deadline: late, caller };
+        let waiting = Waiting { deadline: late, caller };
         let seat = pool.with(|core| core.join(waiting, pool.now).unwrap());
         let returning = {
             let pool = Arc::clone(&pool);

@@ -20,7 +20,7 @@ mod totals;
 pub(crate) use entry::{Caller, Entry, Hold};
 pub(crate) use queue::{Refusal, Waiting};
 pub(crate) use returns::{Attempt, Begun, Lost, Verdict};
-pub(crate) use seat::{Delivery, Grant, Seat, Spare};
+pub(crate) use seat::{Delivery, Grant, Seat, Spare, Taken};
 pub(crate) use totals::{Totals, Why};
 
 use crate::PoolConfig;
@@ -88,9 +88,9 @@ pub(crate) enum Take<C> {
 
 /// What is to be done once the lock is released.
 #[derive(Debug)]
-pub(crate) struct Effects<C> {
+pub(crate) struct Effects<C, K> {
     /// What waiters are given.
-    pub(crate) deliveries: Vec<Delivery<C>>,
+    pub(crate) deliveries: Vec<Delivery<C, K>>,
     /// The maintenance task has something to do.
     pub(crate) signal: bool,
     /// Something changed that [`Pool::close`](crate::Pool::close) or a warm-up may wait for.
@@ -98,7 +98,7 @@ pub(crate) struct Effects<C> {
     pub(crate) events: Vec<PoolEvent>,
 }
 
-impl<C> Effects<C> {
+impl<C, K> Effects<C, K> {
     const fn new() -> Self {
         Self { deliveries: Vec::new(), signal: false, changed: false, events: Vec::new() }
     }
@@ -117,7 +117,7 @@ impl<C> Effects<C> {
 /// contention each line that is written has to come from the other core.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Core<C> {
+pub(crate) struct Core<C, K> {
     /// Neither closed nor paused.
     open: bool,
     pub(crate) paused: bool,
@@ -132,7 +132,7 @@ pub(crate) struct Core<C> {
     pub(crate) acquired: u64,
     /// Callers that had to wait.
     pub(crate) waited: u64,
-    queue: Queue<C>,
+    queue: Queue<C, K>,
     pub(crate) counts: Counts,
     idle: Idle<C>,
     allowance: Allowance,
@@ -145,7 +145,7 @@ pub(crate) struct Core<C> {
     holds: Vec<Option<Hold>>,
     /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
     pub(crate) foreign: bool,
-    pub(crate) effects: Effects<C>,
+    pub(crate) effects: Effects<C, K>,
     pub(crate) totals: Totals,
     pub(crate) config: PoolConfig,
     free_slots: Vec<u32>,
@@ -193,7 +193,7 @@ impl Allowance {
     }
 }
 
-impl<C> Core<C> {
+impl<C, K> Core<C, K> {
     pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
         let trust =
@@ -268,7 +268,7 @@ impl<C> Core<C> {
     }
 
     /// Joins the queue and sets in motion what the caller waits for.
-    pub(crate) fn join(&mut self, waiting: Waiting, now: Tick) -> Result<Arc<Seat<C>>, Refusal> {
+    pub(crate) fn join(&mut self, waiting: Waiting, now: Tick) -> Result<Arc<Seat<C, K>>, Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -296,7 +296,7 @@ impl<C> Core<C> {
     }
 
     /// A waiter goes away. What it was given and did not take belongs to the next one.
-    pub(crate) fn leave(&mut self, seat: Arc<Seat<C>>, now: Tick) {
+    pub(crate) fn leave(&mut self, seat: Arc<Seat<C, K>>, now: Tick) {
         if let Err(chosen) = self.queue.leave(seat)
             && let Some(Grant::Lease { entry, .. }) = chosen.leave()
         {
@@ -306,7 +306,7 @@ impl<C> Core<C> {
 
     /// A seat nobody sits on any more.
     #[inline]
-    pub(crate) fn reuse(&mut self, spare: Spare<C>) {
+    pub(crate) fn reuse(&mut self, spare: Spare<C, K>) {
         self.queue.reuse(spare);
     }
 

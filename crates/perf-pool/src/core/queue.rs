@@ -24,14 +24,13 @@ pub(crate) enum Refusal {
 /// Who waits, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
-    pub(crate) since: Tick,
     pub(crate) deadline: Tick,
     pub(crate) caller: Caller,
 }
 
 #[derive(Debug)]
-struct Item<C> {
-    seat: Arc<Seat<C>>,
+struct Item<C, K> {
+    seat: Arc<Seat<C, K>>,
     waiting: Waiting,
 }
 
@@ -40,28 +39,28 @@ struct Item<C> {
 ///
 /// The order is a ring. Who leaves from the middle leaves a gap, which is closed when there are more gaps than waiters.
 #[derive(Debug)]
-pub(super) struct Queue<C> {
-    order: VecDeque<Option<Item<C>>>,
+pub(super) struct Queue<C, K> {
+    order: VecDeque<Option<Item<C, K>>>,
     /// The position of the first in the ring; positions only grow.
     front: u64,
     waiting: usize,
     /// No deadline is earlier.
     next_deadline: Tick,
     /// Seats to be used again, so that a steady number of waiters allocates nothing.
-    spare: Vec<Spare<C>>,
+    spare: Vec<Spare<C, K>>,
 }
 
 /// So many gaps are not worth closing.
 const GAPS: usize = 32;
 
-impl<C> Queue<C> {
+impl<C, K> Queue<C, K> {
     pub(super) const fn new() -> Self {
         Self { order: VecDeque::new(), front: 0, waiting: 0, next_deadline: Tick::NEVER, spare: Vec::new() }
     }
 
     /// Joins the end. Also says whether the timer has to be set to an earlier moment.
     #[inline]
-    pub(super) fn join(&mut self, waiting: Waiting) -> (Arc<Seat<C>>, bool) {
+    pub(super) fn join(&mut self, waiting: Waiting) -> (Arc<Seat<C, K>>, bool) {
         let Spare(own, seat) = self.spare.pop().unwrap_or_else(Spare::new);
         seat.set_position(self.front + self.order.len() as u64);
         self.order.push_back(Some(Item { seat, waiting }));
@@ -77,7 +76,7 @@ impl<C> Queue<C> {
     ///
     /// # Errors
     /// The seat, when its waiter was chosen already.
-    pub(super) fn leave(&mut self, seat: Arc<Seat<C>>) -> Result<(), Arc<Seat<C>>> {
+    pub(super) fn leave(&mut self, seat: Arc<Seat<C, K>>) -> Result<(), Arc<Seat<C, K>>> {
         let index = seat.position().checked_sub(self.front).map(|index| index as usize);
         let item = index
             .and_then(|index| self.order.get_mut(index))
@@ -91,7 +90,7 @@ impl<C> Queue<C> {
     }
 
     #[inline]
-    pub(super) fn reuse(&mut self, spare: Spare<C>) {
+    pub(super) fn reuse(&mut self, spare: Spare<C, K>) {
         self.spare.push(spare);
     }
 
@@ -107,18 +106,13 @@ impl<C> Queue<C> {
         self.next_deadline
     }
 
-    /// Who is served next: the first in the ring is never a gap.
-    pub(super) fn oldest(&self) -> Option<&Waiting> {
-        self.order.front()?.as_ref().map(|item| &item.waiting)
-    }
-
     /// Chooses the oldest waiter for a connection, or gives it back when nobody waits.
     #[inline]
     pub(super) fn hand(
         &mut self,
         entry: Box<Entry<C>>,
         measured: bool,
-    ) -> Result<(Delivery<C>, Caller), Box<Entry<C>>> {
+    ) -> Result<(Delivery<C, K>, Caller), Box<Entry<C>>> {
         match self.pop() {
             None => Err(entry),
             Some(Item { seat, waiting }) => {
@@ -128,12 +122,12 @@ impl<C> Queue<C> {
     }
 
     /// Sends the oldest waiter away.
-    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Delivery<C>> {
-        self.pop().map(|item| Delivery { seat: item.seat, grant: Grant::Refused(refusal) })
+    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Delivery<C, K>> {
+        self.pop().map(|item| Delivery { seat: item.seat, grant: Grant::Refused(Box::new(refusal)) })
     }
 
     /// Sends away everyone whose time is up.
-    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Delivery<C>)) {
+    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Delivery<C, K>)) {
         if self.next_deadline > now {
             return;
         }
@@ -141,7 +135,7 @@ impl<C> Queue<C> {
         for place in &mut self.order {
             if let Some(item) = place.take_if(|item| item.waiting.deadline <= now) {
                 self.waiting -= 1;
-                each(Delivery { seat: item.seat, grant: Grant::Refused(Refusal::TimedOut) });
+                each(Delivery { seat: item.seat, grant: Grant::Refused(Box::new(Refusal::TimedOut)) });
             } else if let Some(item) = place {
                 self.next_deadline = self.next_deadline.min(item.waiting.deadline);
             }
@@ -150,7 +144,7 @@ impl<C> Queue<C> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<Item<C>> {
+    fn pop(&mut self) -> Option<Item<C, K>> {
         let first = self.order.pop_front()?;
         self.front += 1;
         self.waiting -= usize::from(first.is_some());

@@ -48,7 +48,7 @@ pub(crate) enum Attempt<C> {
     Abandoned,
 }
 
-impl<C> Core<C> {
+impl<C, K> Core<C, K> {
     /// A lease comes back. Returns what is to be delivered to the waiter that gets the connection at once.
     #[inline]
     pub(crate) fn give_back(
@@ -56,7 +56,7 @@ impl<C> Core<C> {
         mut entry: Box<Entry<C>>,
         condition: Condition,
         now: Tick,
-    ) -> Option<Delivery<C>> {
+    ) -> Option<Delivery<C, K>> {
         let good = condition == Condition::Clean && self.open && now < entry.ages_at;
         if !good || entry.generation != self.generation {
             self.give_back_with_care(entry, condition, now);
@@ -304,7 +304,7 @@ impl<C> Core<C> {
     /// Makes a connection the lease of the oldest waiter, from this moment on; the caller counts it as leased. Gives it
     /// back when nobody waits.
     #[inline]
-    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C>, Box<Entry<C>>> {
+    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C, K>, Box<Entry<C>>> {
         let slot = entry.slot as usize;
         let measured = self.measures_hold(now);
         let (delivery, caller) = self.queue.hand(entry, measured)?;

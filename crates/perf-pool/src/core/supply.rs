@@ -5,7 +5,7 @@ use crate::clock::{Tick, nanos};
 use crate::event::PoolEvent;
 use perf_core::time::Duration;
 
-impl<C> Core<C> {
+impl<C, K> Core<C, K> {
     /// Brings waiters and connections together, and starts what is missing. Called after every change.
     pub(crate) fn pump(&mut self, now: Tick) {
         if self.closed || self.paused {
@@ -105,7 +105,7 @@ impl<C> Core<C> {
             return None;
         }
         let holds = self.hold_time?.saturating_mul(self.queue.len() as u64);
-        let left = waiting.deadline.nanos_since(waiting.since.max(now)).saturating_mul(leased);
+        let left = waiting.deadline.nanos_since(now).saturating_mul(leased);
         (holds > left && self.size() >= self.config.max).then(|| Duration::from_nanos(holds / leased))
     }
 

@@ -60,19 +60,19 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What is outside the core: leases with users, jobs under way, callers in the queue.
 struct World {
-    core: Core<u32>,
+    core: Core<u32, ()>,
     now: Tick,
     #[expect(clippy::vec_box, reason = "the core hands out boxes, and takes them back as they are")]
     leases: Vec<Box<Entry<u32>>>,
     jobs: VecDeque<(Job<u32>, Option<Begun>)>,
-    queue: Vec<(usize, Arc<Seat<u32>>)>,
+    queue: Vec<(usize, Arc<Seat<u32, ()>>)>,
     arrived: usize,
     /// Connections made, and connections gone for good: the oracle.
     made: usize,
     gone: usize,
     served: Vec<usize>,
     /// What was given back and not yet laid on the next waiter's seat, who may leave meanwhile.
-    undelivered: Vec<super::Delivery<u32>>,
+    undelivered: Vec<super::Delivery<u32, ()>>,
 }
 
 impl World {
@@ -117,8 +117,8 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, delivery: super::Delivery<u32>) {
-        if let Err(entry) = delivery.deliver() {
+    fn deliver(&mut self, delivery: super::Delivery<u32, ()>) {
+        if let Err((entry, _)) = delivery.deliver(None) {
             self.core.give_on(entry, self.now);
             self.collect();
         }
@@ -135,7 +135,7 @@ impl World {
                 Take::Wait | Take::Closed => {
                     let deadline = self.now.after(Duration::from_secs(2));
                     let caller = Caller { site, task: None };
-                    let waiting = Waiting { since: self.now, deadline, caller };
+                    let waiting = Waiting { deadline, caller };
                     if let Ok(seat) = self.core.join(waiting, self.now) {
                         self.queue.push((self.arrived, seat));
                         self.arrived += 1;
@@ -186,12 +186,12 @@ impl World {
     }
 
     fn poll(&mut self, place: usize) {
-        let Poll::Ready((grant, other)) = self.queue[place].1.poll(&mut Context::from_waker(Waker::noop()))
+        let Poll::Ready((grant, taken)) = self.queue[place].1.poll(&mut Context::from_waker(Waker::noop()))
         else {
             return;
         };
         let (number, seat) = self.queue.remove(place);
-        self.core.reuse(Spare::of(seat, other));
+        self.core.reuse(Spare::of(seat, taken.other));
         if let Grant::Lease { entry, .. } = grant {
             self.leases.push(entry);
             self.served.push(number);

@@ -1,7 +1,7 @@
 use super::lease::Lease;
-use super::shared::Shared;
+use super::shared::{Seat, Shared, Spare, State as PoolState};
 use crate::clock::{Clock, Tick};
-use crate::core::{Caller, Core, Grant, Refusal, Seat, Spare, Take, Waiting};
+use crate::core::{Caller, Grant, Refusal, Take, Taken, Waiting};
 use crate::error::Error;
 use crate::manager::Manager;
 use crate::sync::MutexGuard;
@@ -35,20 +35,20 @@ pub struct Acquire<'a, M: Manager> {
     shared: &'a Arc<Shared<M>>,
     site: &'static Location<'static>,
     patience: Patience,
-    state: State<M::Connection>,
+    state: State<M>,
     /// Set only where the maintenance task runs in another runtime, which may stand still while this one goes on.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-enum State<C> {
+enum State<M: Manager> {
     New,
-    Waiting(Place<C>),
+    Waiting(Place<M>),
     Done,
 }
 
 /// A place in the queue.
-struct Place<C> {
-    seat: Arc<Seat<C>>,
+struct Place<M: Manager> {
+    seat: Arc<Seat<M>>,
     times: Times,
 }
 
@@ -81,7 +81,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
         let refusal = match core.take(now, Caller::here(self.site)) {
             Take::Lease { entry, measured } => {
                 self.shared.release(core);
-                return Ok(Lease::new(self.shared, entry, measured));
+                return Ok(Lease::new(Arc::clone(self.shared), entry, measured));
             }
             Take::Closed => Refusal::Closed,
             Take::Wait => Refusal::TimedOut,
@@ -100,7 +100,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
         if let Take::Lease { entry, measured } = core.take(now, caller) {
             self.state = State::Done;
             // Counted under the lock: the count is on the lock's cache line, which is here at this moment.
-            let lease = Lease::new(self.shared, entry, measured);
+            let lease = Lease::new(Arc::clone(self.shared), entry, measured);
             self.shared.release(core);
             return Poll::Ready(Ok(lease));
         }
@@ -119,7 +119,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
     #[inline]
     fn queue(
         &mut self,
-        mut core: MutexGuard<'a, Core<M::Connection>>,
+        mut core: MutexGuard<'a, PoolState<M>>,
         context: &mut Context<'_>,
         caller: Caller,
         times: Times,
@@ -140,7 +140,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
             core.totals.timed_out += 1;
             Err(Refusal::TimedOut)
         } else {
-            core.join(Waiting { since, deadline, caller }, since)
+            core.join(Waiting { deadline, caller }, since)
         };
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
@@ -180,7 +180,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
     #[inline]
     fn resume(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
         let State::Waiting(place) = &self.state else { return Poll::Pending };
-        let Poll::Ready((grant, other)) = place.seat.poll(context) else {
+        let Poll::Ready((grant, Taken { other, keeper })) = place.seat.poll(context) else {
             return if self.timer.is_some() { self.mind_deadline(context) } else { Poll::Pending };
         };
         let State::Waiting(Place { seat, times }) = std::mem::replace(&mut self.state, State::Done) else {
@@ -198,7 +198,8 @@ impl<'a, M: Manager> Acquire<'a, M> {
                 if times.measured {
                     self.shared.waits.record_duration(now.since(times.since));
                 }
-                Poll::Ready(Ok(Lease::new(self.shared, entry, measured).after_waiting(spare)))
+                let shared = keeper.unwrap_or_else(|| Arc::clone(self.shared));
+                Poll::Ready(Ok(Lease::new(shared, entry, measured).after_waiting(spare)))
             }
             grant => self.end(context, grant, spare, times),
         }
@@ -210,7 +211,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
         &mut self,
         context: &mut Context<'_>,
         grant: Grant<M::Connection>,
-        spare: Spare<M::Connection>,
+        spare: Spare<M>,
         times: Times,
     ) -> Poll<Result<Lease<M>, Error>> {
         let now = self.shared.clock.now();
@@ -221,21 +222,16 @@ impl<'a, M: Manager> Acquire<'a, M> {
                 core.give_on(entry, now);
                 Refusal::TimedOut
             }
-            Grant::Refused(Refusal::Orphaned) => {
+            Grant::Refused(refusal) if matches!(*refusal, Refusal::Orphaned) => {
                 return self.queue(core, context, Caller::here(self.site), times);
             }
-            Grant::Refused(refusal) => refusal,
+            Grant::Refused(refusal) => *refusal,
         };
         Poll::Ready(Err(self.refused(core, refusal, times)))
     }
 
     #[cold]
-    fn refused(
-        &self,
-        mut core: MutexGuard<'a, Core<M::Connection>>,
-        refusal: Refusal,
-        times: Times,
-    ) -> Error {
+    fn refused(&self, mut core: MutexGuard<'a, PoolState<M>>, refusal: Refusal, times: Times) -> Error {
         let now = self.shared.clock.now();
         core.totals.timed_out += u64::from(matches!(refusal, Refusal::TimedOut));
         let error = self.shared.explain(&core, refusal, times.since, now);

@@ -1,6 +1,6 @@
-use super::shared::Shared;
+use super::shared::{Shared, Spare};
 use crate::clock::Tick;
-use crate::core::{Entry, Spare};
+use crate::core::Entry;
 use crate::manager::Manager;
 use perf_core::time::Duration;
 use std::fmt;
@@ -13,25 +13,29 @@ use std::sync::Arc;
 /// thread panics, or whose [`guard`](Lease::guard) did not finish, is put in order before the next user gets it.
 #[must_use = "a lease that is dropped at once goes back at once"]
 pub struct Lease<M: Manager> {
-    shared: Arc<Shared<M>>,
     /// There until the lease is dropped or detached.
-    entry: Option<Box<Entry<M::Connection>>>,
+    held: Option<Held<M>>,
     /// The seat on which its user waited, kept for another.
-    spare: Option<Spare<M::Connection>>,
+    spare: Option<Spare<M>>,
     /// When it began, if the time it is held is measured.
     measured: Option<Tick>,
     tainted: bool,
 }
 
+struct Held<M: Manager> {
+    shared: Arc<Shared<M>>,
+    entry: Box<Entry<M::Connection>>,
+}
+
 impl<M: Manager> Lease<M> {
     #[inline]
-    pub(super) fn new(shared: &Arc<Shared<M>>, entry: Box<Entry<M::Connection>>, measured: bool) -> Self {
+    pub(super) fn new(shared: Arc<Shared<M>>, entry: Box<Entry<M::Connection>>, measured: bool) -> Self {
         let measured = measured.then(|| shared.clock.now());
-        Self { shared: Arc::clone(shared), entry: Some(entry), spare: None, measured, tainted: false }
+        Self { held: Some(Held { shared, entry }), spare: None, measured, tainted: false }
     }
 
     #[inline]
-    pub(super) fn after_waiting(mut self, spare: Spare<M::Connection>) -> Self {
+    pub(super) fn after_waiting(mut self, spare: Spare<M>) -> Self {
         self.spare = Some(spare);
         self
     }
@@ -55,21 +59,21 @@ impl<M: Manager> Lease<M> {
     /// Takes the connection out of the pool for good; the pool may make another in its place.
     #[must_use = "a detached connection belongs to the caller"]
     pub fn detach(mut self) -> M::Connection {
-        let Some(entry) = self.entry.take() else { unreachable!("{MISSING}") };
-        let now = self.shared.clock.now();
-        self.shared.with(|core| core.detach(&entry, now));
+        let Some(Held { shared, entry }) = self.held.take() else { unreachable!("{MISSING}") };
+        let now = shared.clock.now();
+        shared.with(|core| core.detach(&entry, now));
         entry.connection
     }
 
     /// How long the connection has existed.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.shared.clock.now().since(self.entry().born)
+        self.held().shared.clock.now().since(self.held().entry.born)
     }
 
-    fn entry(&self) -> &Entry<M::Connection> {
-        let Some(entry) = &self.entry else { unreachable!("{MISSING}") };
-        entry
+    fn held(&self) -> &Held<M> {
+        let Some(held) = &self.held else { unreachable!("{MISSING}") };
+        held
     }
 }
 
@@ -81,29 +85,29 @@ impl<M: Manager> Deref for Lease<M> {
 
     #[inline]
     fn deref(&self) -> &M::Connection {
-        &self.entry().connection
+        &self.held().entry.connection
     }
 }
 
 impl<M: Manager> DerefMut for Lease<M> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Connection {
-        let Some(entry) = &mut self.entry else { unreachable!("{MISSING}") };
-        &mut entry.connection
+        let Some(held) = &mut self.held else { unreachable!("{MISSING}") };
+        &mut held.entry.connection
     }
 }
 
 impl<M: Manager> Drop for Lease<M> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.shared.give_back(entry, self.spare.take(), (self.tainted, self.measured));
+        if let Some(Held { shared, entry }) = self.held.take() {
+            shared.give_back(entry, self.spare.take(), (self.tainted, self.measured));
         }
     }
 }
 
 impl<M: Manager> fmt::Debug for Lease<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("pool", &self.shared.name).finish_non_exhaustive()
+        f.debug_struct("Lease").field("pool", &self.held().shared.name).finish_non_exhaustive()
     }
 }

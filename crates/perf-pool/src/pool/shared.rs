@@ -1,6 +1,6 @@
 use super::maintain;
 use crate::clock::{Clock, Tick};
-use crate::core::{Core, Delivery, Entry, Job, Refusal, Spare};
+use crate::core::{Core, Delivery, Entry, Job, Refusal};
 use crate::error::{Error, Saturated};
 use crate::event::PoolEvent;
 use crate::manager::{Condition, Manager};
@@ -27,11 +27,20 @@ pub(super) type Setup<M> = Box<
         + Sync,
 >;
 
+/// The state of a pool, whose waiters are given handles on it.
+pub(super) type State<M> = Core<<M as Manager>::Connection, Arc<Shared<M>>>;
+
+/// The seat of a waiter of a pool.
+pub(super) type Seat<M> = crate::core::Seat<<M as Manager>::Connection, Arc<Shared<M>>>;
+
+/// A seat nobody sits on.
+pub(super) type Spare<M> = crate::core::Spare<<M as Manager>::Connection, Arc<Shared<M>>>;
+
 /// What the handles, the leases and the maintenance task of one pool share. The lock comes first so that it lies beside
 /// the count of references: a lease touches both.
 #[repr(C)]
 pub(crate) struct Shared<M: Manager> {
-    core: Mutex<Core<M::Connection>>,
+    core: Mutex<State<M>>,
     pub(super) clock: Clock,
     pub(crate) manager: M,
     pub(super) name: Name,
@@ -52,7 +61,7 @@ pub(crate) struct Shared<M: Manager> {
 
 impl<M: Manager> Shared<M> {
     pub(super) fn new(
-        core: Core<M::Connection>,
+        core: State<M>,
         clock: Clock,
         manager: M,
         name: Name,
@@ -78,13 +87,13 @@ impl<M: Manager> Shared<M> {
 
     /// The state. No code of a user runs under this lock, so a poisoned one is as good as any.
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Core<M::Connection>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, then does off the lock what follows from it.
     #[inline]
-    pub(super) fn with<R>(&self, change: impl FnOnce(&mut Core<M::Connection>) -> R) -> R {
+    pub(super) fn with<R>(&self, change: impl FnOnce(&mut State<M>) -> R) -> R {
         let mut core = self.lock();
         let result = change(&mut core);
         self.release(core);
@@ -93,14 +102,14 @@ impl<M: Manager> Shared<M> {
 
     /// Releases the lock and does what is to be done after it.
     #[inline]
-    pub(super) fn release(&self, core: MutexGuard<'_, Core<M::Connection>>) {
+    pub(super) fn release(&self, core: MutexGuard<'_, State<M>>) {
         if !core.effects.is_empty() {
             self.follow_up(core);
         }
     }
 
     #[cold]
-    fn follow_up(&self, mut core: MutexGuard<'_, Core<M::Connection>>) {
+    fn follow_up(&self, mut core: MutexGuard<'_, State<M>>) {
         let effects = core.effects.take();
         let undone = if core.running { VecDeque::new() } else { core.abandon_jobs() };
         drop(core);
@@ -123,12 +132,17 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Gives a waiter what it was chosen for; if it has gone away meanwhile, the next one gets the connection.
-    #[inline]
-    fn deliver(&self, delivery: Delivery<M::Connection>) {
-        if let Err(entry) = delivery.deliver() {
-            let now = self.clock.now();
-            self.with(|core| core.give_on(entry, now));
+    #[cold]
+    fn deliver(&self, delivery: Delivery<M::Connection, Arc<Self>>) {
+        if let Err((entry, _)) = delivery.deliver(None) {
+            self.give_on(entry);
         }
+    }
+
+    #[cold]
+    fn give_on(&self, entry: Box<Entry<M::Connection>>) {
+        let now = self.clock.now();
+        self.with(|core| core.give_on(entry, now));
     }
 
     /// Starts the maintenance task if there is none, in the runtime that this is called in.
@@ -151,9 +165,9 @@ impl<M: Manager> Shared<M> {
     /// time it is held is measured; `spare` is the seat on which its user waited.
     #[inline]
     pub(super) fn give_back(
-        &self,
+        self: Arc<Self>,
         mut entry: Box<Entry<M::Connection>>,
-        spare: Option<Spare<M::Connection>>,
+        spare: Option<Spare<M>>,
         (tainted, measured): (bool, Option<Tick>),
     ) {
         let manager = &self.manager;
@@ -176,19 +190,14 @@ impl<M: Manager> Shared<M> {
             self.holds.record_duration(held);
         }
         self.release(core);
-        if let Some(delivery) = delivery {
-            self.deliver(delivery);
+        let Some(delivery) = delivery else { return };
+        if let Err((entry, Some(shared))) = delivery.deliver(Some(self)) {
+            shared.give_on(entry);
         }
     }
 
     /// Puts a refusal into the words of the caller.
-    pub(super) fn explain(
-        &self,
-        core: &Core<M::Connection>,
-        refusal: Refusal,
-        since: Tick,
-        now: Tick,
-    ) -> Error {
+    pub(super) fn explain(&self, core: &State<M>, refusal: Refusal, since: Tick, now: Tick) -> Error {
         let pool = self.name.clone();
         let waited = now.since(since);
         match refusal {
@@ -211,7 +220,7 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Says which wait ran out.
-    fn explain_timeout(&self, core: &Core<M::Connection>, waited: Duration, now: Tick) -> Error {
+    fn explain_timeout(&self, core: &State<M>, waited: Duration, now: Tick) -> Error {
         let pool = self.name.clone();
         let counts = core.counts;
         if core.paused {
