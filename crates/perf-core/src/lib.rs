@@ -25,7 +25,7 @@
 //! | [`Ewma`], [`PeakEwma`], [`CountWindow`], [`TimeWindow`] | estimators that take `now` |
 //! | [`Counter`], [`Gauge`], [`Histogram`] | numbers that many threads write without a lock |
 //! | [`Rng`], [`Zipf`] | seedable randomness and popularity, for jitter, sampling and simulations |
-//! | [`WaitList`] | the fair waiter list that pool and bulkhead share |
+//! | [`WaitList`] | the fair waiter list of the bulkhead, for whoever hands things to waiters in order |
 //! | [`Component`], [`Sink`], [`Registry`], [`Health`] | how numbers and health are read |
 //! | [`Name`], [`Secret`], [`InvalidConfig`], [`duration`] | the words of configuration |
 //!

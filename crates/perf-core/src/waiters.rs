@@ -1,4 +1,4 @@
-//! The fair waiter list that pool and bulkhead share.
+//! A fair waiter list: the bulkhead queues in it; the pool, whose waiters are many and hot, has seats of its own.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -39,12 +39,9 @@ impl Ticket {
 /// assert_eq!(list.leave(second), None);
 /// assert!(list.is_empty());
 /// ```
-///
-/// An owner that has to remember something about each waiter (a deadline, a priority) keeps it in the list as the note `N`
-/// of [`join_noted`](WaitList::join_noted): it lies beside the waiter, in the same cache line.
 #[derive(Debug)]
-pub struct WaitList<T, N = ()> {
-    slots: Vec<Slot<T, N>>,
+pub struct WaitList<T> {
+    slots: Vec<Slot<T>>,
     /// The order of arrival, in a ring rather than in links from slot to slot: a link is a write to the cache line of
     /// another waiter. The first and the last ticket are those of waiters; between them may be some of those who left.
     order: VecDeque<Ticket>,
@@ -53,17 +50,17 @@ pub struct WaitList<T, N = ()> {
 }
 
 #[derive(Debug)]
-struct Slot<T, N> {
+struct Slot<T> {
     generation: u32,
-    state: State<T, N>,
+    state: State<T>,
 }
 
 #[derive(Debug)]
-enum State<T, N> {
+enum State<T> {
     /// Nobody's; `next` is the next free slot.
     Vacant { next: u32 },
     /// In the queue.
-    Waiting { waker: Waker, note: N },
+    Waiting(Waker),
     /// Out of the queue, holding what it was given until it polls.
     Ready(T),
 }
@@ -78,25 +75,12 @@ impl<T> WaitList<T> {
     /// A list without waiters.
     #[must_use]
     pub const fn new() -> Self {
-        Self::noted()
+        Self { slots: Vec::new(), order: VecDeque::new(), free: NONE, waiting: 0 }
     }
 
     /// Joins the end of the queue.
     pub fn join(&mut self, waker: Waker) -> Ticket {
-        self.join_noted(waker, ())
-    }
-}
-
-impl<T, N> WaitList<T, N> {
-    /// A list without waiters that keeps a note about each.
-    #[must_use]
-    pub const fn noted() -> Self {
-        Self { slots: Vec::new(), order: VecDeque::new(), free: NONE, waiting: 0 }
-    }
-
-    /// Joins the end of the queue, with a note.
-    pub fn join_noted(&mut self, waker: Waker, note: N) -> Ticket {
-        let state = State::Waiting { waker, note };
+        let state = State::Waiting(waker);
         let ticket = match self.slots.get_mut(self.free as usize) {
             Some(place) => {
                 let ticket = Ticket { slot: self.free, generation: place.generation };
@@ -121,7 +105,7 @@ impl<T, N> WaitList<T, N> {
     pub fn poll(&mut self, ticket: Ticket, context: &mut Context<'_>) -> Poll<T> {
         let Some(place) = self.place(ticket) else { return Poll::Pending };
         match &mut place.state {
-            State::Waiting { waker, .. } => {
+            State::Waiting(waker) => {
                 waker.clone_from(context.waker());
                 Poll::Pending
             }
@@ -169,33 +153,10 @@ impl<T, N> WaitList<T, N> {
         self.order.front().copied()
     }
 
-    /// The note about the waiter at the head of the queue.
-    #[must_use]
-    pub fn oldest_note(&self) -> Option<&N> {
-        self.note(self.oldest()?)
-    }
-
-    /// The note about a waiter, while it is in the queue.
-    #[must_use]
-    pub fn note(&self, ticket: Ticket) -> Option<&N> {
-        self.waiter(ticket).map(|(_, note)| note)
-    }
-
-    /// The waker of the waiter at the head of the queue, who stays there: it is told to look for itself.
-    #[must_use]
-    pub fn oldest_waker(&self) -> Option<&Waker> {
-        self.waiter(self.oldest()?).map(|(waker, _)| waker)
-    }
-
-    /// Those who wait, oldest first, with the notes about them.
-    pub fn notes(&self) -> impl Iterator<Item = (Ticket, &N)> {
-        self.order.iter().filter_map(|ticket| Some((*ticket, self.note(*ticket)?)))
-    }
-
     /// Gives up a place. Returns what the waiter had been given but not taken: it belongs to the next waiter.
     #[must_use = "what was handed over and not taken belongs to the next waiter"]
     pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
-        let waits = matches!(self.place(ticket)?.state, State::Waiting { .. });
+        let waits = matches!(self.place(ticket)?.state, State::Waiting(_));
         let given = self.vacate(ticket);
         if waits {
             self.waiting -= 1;
@@ -219,29 +180,26 @@ impl<T, N> WaitList<T, N> {
     /// Gives `value` to a waiter in the queue, whose ticket the caller takes out of the order.
     fn give(&mut self, ticket: Ticket, value: T) -> Result<Waker, T> {
         let Some(place) = self.slots.get_mut(ticket.slot as usize) else { return Err(value) };
-        if place.generation != ticket.generation || !matches!(place.state, State::Waiting { .. }) {
+        if place.generation != ticket.generation || !matches!(place.state, State::Waiting(_)) {
             return Err(value);
         }
         self.waiting -= 1;
         match std::mem::replace(&mut place.state, State::Ready(value)) {
-            State::Waiting { waker, .. } => Ok(waker),
+            State::Waiting(waker) => Ok(waker),
             // Looked at above; a no-op waker keeps this total without a panic.
             State::Vacant { .. } | State::Ready(_) => Ok(Waker::noop().clone()),
         }
     }
 
-    fn place(&mut self, ticket: Ticket) -> Option<&mut Slot<T, N>> {
+    fn place(&mut self, ticket: Ticket) -> Option<&mut Slot<T>> {
         let place = self.slots.get_mut(ticket.slot as usize)?;
         (place.generation == ticket.generation && !matches!(place.state, State::Vacant { .. }))
             .then_some(place)
     }
 
-    fn waiter(&self, ticket: Ticket) -> Option<(&Waker, &N)> {
-        let place = self.slots.get(ticket.slot as usize).filter(|p| p.generation == ticket.generation)?;
-        match &place.state {
-            State::Waiting { waker, note } => Some((waker, note)),
-            State::Vacant { .. } | State::Ready(_) => None,
-        }
+    fn waits(&self, ticket: Ticket) -> bool {
+        let place = self.slots.get(ticket.slot as usize);
+        place.is_some_and(|p| p.generation == ticket.generation && matches!(p.state, State::Waiting(_)))
     }
 
     fn vacate(&mut self, ticket: Ticket) -> Option<T> {
@@ -251,7 +209,7 @@ impl<T, N> WaitList<T, N> {
         self.free = ticket.slot;
         match left {
             State::Ready(value) => Some(value),
-            State::Waiting { .. } | State::Vacant { .. } => None,
+            State::Waiting(_) | State::Vacant { .. } => None,
         }
     }
 
@@ -262,28 +220,28 @@ impl<T, N> WaitList<T, N> {
         self.tidy_back();
         if self.order.len() > 2 * self.len() + CLUTTER {
             let mut order = std::mem::take(&mut self.order);
-            order.retain(|ticket| self.waiter(*ticket).is_some());
+            order.retain(|ticket| self.waits(*ticket));
             self.order = order;
         }
     }
 
     fn tidy_front(&mut self) {
         // Without clutter, which is the rule, there is no need to look at anybody's place.
-        while self.order.len() > self.len() && self.order.front().is_some_and(|t| self.waiter(*t).is_none()) {
+        while self.order.len() > self.len() && self.order.front().is_some_and(|t| !self.waits(*t)) {
             self.order.pop_front();
         }
     }
 
     fn tidy_back(&mut self) {
-        while self.order.len() > self.len() && self.order.back().is_some_and(|t| self.waiter(*t).is_none()) {
+        while self.order.len() > self.len() && self.order.back().is_some_and(|t| !self.waits(*t)) {
             self.order.pop_back();
         }
     }
 }
 
-impl<T, N> Default for WaitList<T, N> {
+impl<T> Default for WaitList<T> {
     fn default() -> Self {
-        Self::noted()
+        Self::new()
     }
 }
 
@@ -368,20 +326,6 @@ mod tests {
         assert_eq!((list.len(), list.oldest()), (2, Some(first)));
         list.hand_over(7).unwrap();
         assert_eq!(list.oldest(), Some(last));
-    }
-
-    #[test]
-    fn notes_are_kept_while_their_waiters_wait() {
-        let mut list = WaitList::noted();
-        let tickets: Vec<Ticket> = (0..3).map(|note| list.join_noted(Waker::noop().clone(), note)).collect();
-        assert_eq!((list.oldest_note(), list.note(tickets[2])), (Some(&0), Some(&2)));
-        assert!(list.oldest_waker().is_some());
-        list.hand_over("given").unwrap();
-        assert_eq!((list.oldest_note(), list.note(tickets[0])), (Some(&1), None));
-        assert_eq!(list.leave(tickets[1]), None);
-        assert_eq!(list.notes().collect::<Vec<_>>(), [(tickets[2], &2)]);
-        assert_eq!(list.leave(tickets[2]), None);
-        assert!(list.oldest_waker().is_none() && list.oldest_note().is_none());
     }
 
     #[derive(Clone, Debug)]
