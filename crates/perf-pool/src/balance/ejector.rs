@@ -3,13 +3,21 @@ use perf_core::{Backoff, InvalidConfig, Jitter};
 
 /// When an endpoint is taken out, and for how long. The defaults are those of gRPC (proposal A50).
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct EjectorConfig {
     /// How often success rates are compared: 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub interval: Duration,
     /// The first ejection lasts this long, the n-th in a row n times: 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub base: Duration,
     /// No ejection lasts longer: 300 s.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub cap: Duration,
     /// Share of the endpoints ejected at most, though always one: 0.1.
     pub most: f64,
@@ -45,6 +53,12 @@ impl EjectorConfig {
             if !(0.0..=1.0).contains(&share) {
                 return Err(InvalidConfig::new(field, share, "0 to 1"));
             }
+        }
+        if self.consecutive == 0 {
+            return Err(InvalidConfig::new("consecutive", 0, "at least 1"));
+        }
+        if self.interval.is_zero() {
+            return Err(InvalidConfig::new("interval", "0s", "longer than that"));
         }
         Ok(())
     }
@@ -144,6 +158,20 @@ impl Ejector {
     pub fn is_panicking(&self) -> bool {
         let out = self.records.iter().filter(|record| record.out_until.is_some()).count();
         out as f64 > self.config.panic_threshold * self.records.len() as f64
+    }
+
+    /// Follows a change of the list: for each endpoint of the new one, where it was in the old one.
+    pub(super) fn rearrange(&mut self, before: &[Option<usize>]) {
+        let old = std::mem::take(&mut self.records);
+        let kept = |place: &Option<usize>| place.and_then(|place| old.get(place).copied());
+        self.records = before.iter().map(|place| kept(place).unwrap_or_default()).collect();
+    }
+
+    /// Lets an endpoint back in at once.
+    pub fn forgive(&mut self, endpoint: usize) {
+        if let Some(record) = self.records.get_mut(endpoint) {
+            (record.out_until, record.in_a_row, record.probing) = (None, 0, false);
+        }
     }
 
     /// A probe was given up without an answer.

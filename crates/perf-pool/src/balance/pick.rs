@@ -65,12 +65,22 @@ impl Balance for RandomPick {
 }
 
 /// The one with the fewest calls under way for its weight; ties are broken at random.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LeastLoaded;
+#[derive(Clone, Copy, Debug)]
+pub struct LeastLoaded {
+    /// How much calls under way count against the weight: at 0 not at all, at 1 as Envoy has it.
+    pub bias: f64,
+}
+
+impl Default for LeastLoaded {
+    fn default() -> Self {
+        Self { bias: 1.0 }
+    }
+}
 
 impl Balance for LeastLoaded {
     fn pick(&self, endpoints: &[EndpointView], rng: &mut Rng) -> Option<usize> {
-        let cost = |e: &EndpointView| (e.in_flight as f64 + 1.0) / e.weight.max(f64::MIN_POSITIVE);
+        let cost =
+            |e: &EndpointView| (e.in_flight as f64 + 1.0).powf(self.bias) / e.weight.max(f64::MIN_POSITIVE);
         let (mut best, mut ties) = (None, 0);
         for (index, endpoint) in endpoints.iter().enumerate().filter(|(_, e)| e.available) {
             let least = best.map_or(f64::INFINITY, |found: usize| cost(&endpoints[found]));
@@ -90,14 +100,45 @@ impl Balance for LeastLoaded {
 /// The better of two drawn at random (Mitzenmacher): nearly as even as looking at all of them, and no herd runs to the
 /// same best one. The default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct P2c;
+pub struct P2c {
+    effort: Option<u32>,
+}
+
+impl P2c {
+    /// Gives up after this many pairs without an available endpoint, as Finagle does; the pool then takes any. If a share
+    /// `u` is unavailable, `u^(2 × pairs)` of the picks end so. Unless said otherwise, an available one is always found.
+    #[must_use]
+    pub const fn giving_up_after(pairs: u32) -> Self {
+        Self { effort: Some(pairs) }
+    }
+
+    fn better(endpoints: &[EndpointView], first: usize, second: usize) -> usize {
+        if endpoints[second].load() < endpoints[first].load() { second } else { first }
+    }
+
+    fn pick_a_pair(endpoints: &[EndpointView], rng: &mut Rng) -> Option<usize> {
+        let count = endpoints.len() as u64;
+        let first = rng.below(count) as usize;
+        // Another one, unless there is only one.
+        let second =
+            if count > 1 { (first + 1 + rng.below(count - 1) as usize) % endpoints.len() } else { first };
+        match (endpoints[first].available, endpoints[second].available) {
+            (true, true) => Some(Self::better(endpoints, first, second)),
+            (true, false) => Some(first),
+            (false, true) => Some(second),
+            (false, false) => None,
+        }
+    }
+}
 
 impl Balance for P2c {
     fn pick(&self, endpoints: &[EndpointView], rng: &mut Rng) -> Option<usize> {
+        if let Some(pairs) = self.effort.filter(|_| !endpoints.is_empty()) {
+            return (0..pairs).find_map(|_| Self::pick_a_pair(endpoints, rng));
+        }
         let first = uniform(endpoints, rng, None)?;
         let Some(second) = uniform(endpoints, rng, Some(first)) else { return Some(first) };
-        let (a, b) = (endpoints[first].load(), endpoints[second].load());
-        Some(if b < a { second } else { first })
+        Some(Self::better(endpoints, first, second))
     }
 }
 

@@ -1,54 +1,64 @@
-use super::{Balance, Ejector, EjectorConfig, EndpointView, P2c, slow_start};
-use crate::error::Error;
+use super::builder::BalancedBuilder;
+use super::discovery::Probe;
+use super::state::{State, Turned, Wish};
+use super::{Balance, BalanceConfig, EjectorConfig, Endpoint, EndpointView, Role};
+use crate::error::{Cause, Error};
 use crate::manager::Manager;
 use crate::pool::{Lease, Pool};
 use perf_core::time::{self, Duration, Instant};
-use perf_core::{Name, PeakEwma, Reason, Rejected, Rng};
+use perf_core::{InvalidConfig, Name, Reason, Rejected, Rng};
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::fmt;
+use std::hash::Hash;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinHandle;
 
-/// What is known of an endpoint.
-#[derive(Debug)]
-struct Known {
-    latency: PeakEwma,
-    in_flight: usize,
-    joined: Instant,
+/// Makes the pool of an endpoint.
+pub(super) type MakePool<M> =
+    Box<dyn Fn(&Endpoint) -> Result<Pool<M>, Box<dyn StdError + Send + Sync>> + Send + Sync>;
+
+pub(super) struct Guarded<M: Manager> {
+    pub(super) state: State,
+    pub(super) pools: BTreeMap<u64, Pool<M>>,
 }
 
-struct State {
-    known: Vec<Known>,
-    ejector: Ejector,
-    rng: Rng,
-}
-
-struct Inner<M: Manager> {
-    name: Name,
-    pools: Vec<Pool<M>>,
+pub(super) struct Inner<M: Manager> {
+    pub(super) name: Name,
+    pub(super) config: BalanceConfig,
     balance: Box<dyn Balance>,
-    state: Mutex<State>,
+    make: MakePool<M>,
+    pub(super) probe: Option<Arc<dyn Probe<M>>>,
+    guarded: Mutex<Guarded<M>>,
+    pub(super) discoveries_failed: AtomicU64,
+    pub(super) probes_failed: AtomicU64,
+    pub(super) role_changes: AtomicU64,
+    /// The task that asks for the list and probes, stopped when the last handle goes.
+    watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// One pool for each endpoint behind one `acquire`.
 ///
 /// Latency is the time a lease is held; a lease marked [`failed`](BalancedLease::failed) counts as a long one, and speaks
-/// against its endpoint. An endpoint that is taken out loses its idle connections and comes back through one probe.
-pub struct BalancedPool<M: Manager>(Arc<Inner<M>>);
-
-/// How long a call to an endpoint nobody has tried is taken to last.
-const FIRST_GUESS: f64 = 0.010;
-/// Latencies are forgotten over this time.
-const DECAY: Duration = Duration::from_secs(10);
-/// What a failed call costs at least, so that failing fast does not look like being fast.
-const PENALTY: f64 = 1.0;
-/// A newcomer gets its full share after this time.
-const SLOW_START: Duration = Duration::from_secs(30);
+/// against its endpoint. An endpoint that is taken out loses its idle connections and comes back through one probe. One
+/// that leaves the list is drained, not cut.
+pub struct BalancedPool<M: Manager>(pub(super) Arc<Inner<M>>);
 
 impl<M: Manager> BalancedPool<M> {
-    /// Balances over `pools`, one for each endpoint, by [`P2c`].
+    /// Starts to describe pools over several endpoints; `make` makes the pool of each.
+    pub fn builder(
+        name: impl Into<Name>,
+        make: impl Fn(&Endpoint) -> Result<Pool<M>, Box<dyn StdError + Send + Sync>> + Send + Sync + 'static,
+    ) -> BalancedBuilder<M> {
+        BalancedBuilder::new(name.into(), Box::new(make))
+    }
+
+    /// Balances over pools that are there already, by [`P2c`](super::P2c). Endpoints are named by their index.
     #[must_use]
     pub fn new(name: impl Into<Name>, pools: Vec<Pool<M>>) -> Self {
-        Self::with(name, pools, P2c, EjectorConfig::default(), Rng::from_entropy())
+        Self::with(name, pools, super::P2c::default(), EjectorConfig::default(), Rng::from_entropy())
     }
 
     /// The same with a balance, an ejector and randomness of one's own.
@@ -60,16 +70,17 @@ impl<M: Manager> BalancedPool<M> {
         ejector: EjectorConfig,
         rng: Rng,
     ) -> Self {
-        let now = time::now();
-        // Those there from the start have nothing to start slowly against.
-        let joined = now.checked_sub(SLOW_START).unwrap_or(now);
-        let known = pools
-            .iter()
-            .map(|_| Known { latency: PeakEwma::new(FIRST_GUESS, DECAY, now), in_flight: 0, joined })
-            .collect();
-        let ejector = Ejector::new(ejector, pools.len(), now);
-        let state = Mutex::new(State { known, ejector, rng });
-        Self(Arc::new(Inner { name: name.into(), pools, balance: Box::new(balance), state }))
+        let config = BalanceConfig { ejector, ..BalanceConfig::default() };
+        let endpoints: Vec<_> = (0..pools.len()).map(|index| Endpoint::new(index.to_string())).collect();
+        let state = State::new(config.clone(), rng, time::now());
+        let make = move |endpoint: &Endpoint| -> Result<Pool<M>, Box<dyn StdError + Send + Sync>> {
+            let pool = endpoint.name().parse::<usize>().ok().and_then(|index| pools.get(index));
+            pool.cloned().ok_or_else(|| InvalidConfig::new("endpoint", endpoint.name(), "an index").into())
+        };
+        let inner = Inner::new(name.into(), config, Box::new(balance), Box::new(make), None, state);
+        // The pools are there: making them cannot fail.
+        let _ = inner.update(endpoints, time::now());
+        Self(Arc::new(inner))
     }
 
     /// A connection of the endpoint that is the best choice now.
@@ -80,122 +91,229 @@ impl<M: Manager> BalancedPool<M> {
     /// # Cancel safety
     /// As [`Pool::acquire`].
     pub async fn acquire(&self) -> Result<BalancedLease<M>, Error> {
+        self.0.clone().acquire(Wish::default()).await
+    }
+
+    /// A connection that may be used for what is asked: a [`Writer`](Role::Writer) takes writes as far as is known, a
+    /// [`Reader`](Role::Reader) is a writer only if no reader is available.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`Reason::Open`] when no endpoint has that role.
+    ///
+    /// # Cancel safety
+    /// As [`Pool::acquire`].
+    pub async fn acquire_as(&self, role: Role) -> Result<BalancedLease<M>, Error> {
+        self.0.clone().acquire(Wish { role: Some(role), key: None }).await
+    }
+
+    /// A connection of the endpoint that owns a key, so that equal keys meet the same caches. If it may not be used, of
+    /// the next one in the key's own order.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Cancel safety
+    /// As [`Pool::acquire`].
+    pub async fn acquire_for(&self, key: impl Hash) -> Result<BalancedLease<M>, Error> {
+        let key = super::rank("key", key);
+        self.0.clone().acquire(Wish { role: None, key: Some(key) }).await
+    }
+
+    /// Replaces the list of endpoints. Those that are gone are drained: their leases go on, and nothing new begins there.
+    ///
+    /// # Errors
+    /// The first error of making a pool; that endpoint is left out, the others are there.
+    pub fn set_endpoints(&self, endpoints: Vec<Endpoint>) -> Result<(), Cause> {
+        self.0.update(endpoints, time::now())
+    }
+
+    /// The pools, one for each endpoint, in the order of the list.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool<M>> {
+        let guarded = self.0.lock();
+        guarded.state.known.iter().filter_map(|known| guarded.pools.get(&known.id).cloned()).collect()
+    }
+
+    /// What choices are made from at this moment, in the order of the list.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        let now = time::now();
+        self.0.lock().state.views(now)
+    }
+
+    /// The names of the endpoints, with what each may be used for as far as is known.
+    #[must_use]
+    pub fn roles(&self) -> Vec<(String, Option<Role>)> {
+        let guarded = self.0.lock();
+        guarded.state.known.iter().map(|known| (known.endpoint.name.clone(), known.role)).collect()
+    }
+
+    /// The names of the endpoints that are taken out because calls to them fail.
+    #[must_use]
+    pub fn ejected(&self) -> Vec<String> {
+        let state = &self.0.lock().state;
+        let out = state.known.iter().enumerate().filter(|(index, _)| state.ejector.is_out(*index));
+        out.map(|(_, known)| known.endpoint.name.clone()).collect()
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    pub(super) fn new(
+        name: Name,
+        config: BalanceConfig,
+        balance: Box<dyn Balance>,
+        make: MakePool<M>,
+        probe: Option<Arc<dyn Probe<M>>>,
+        state: State,
+    ) -> Self {
+        Self {
+            name,
+            config,
+            balance,
+            make,
+            probe,
+            guarded: Mutex::new(Guarded { state, pools: BTreeMap::new() }),
+            discoveries_failed: AtomicU64::new(0),
+            probes_failed: AtomicU64::new(0),
+            role_changes: AtomicU64::new(0),
+            watcher: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Guarded<M>> {
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch_by(&self, task: JoinHandle<()>) {
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    pub(super) fn update(&self, mut endpoints: Vec<Endpoint>, now: Instant) -> Result<(), Cause> {
+        // Pools are made before anything changes: an endpoint without one would be chosen.
+        let known: Vec<String> =
+            self.lock().state.known.iter().map(|known| known.endpoint.name.clone()).collect();
+        let mut made = BTreeMap::new();
+        let mut failed = None;
+        endpoints.retain(|endpoint| {
+            if known.contains(&endpoint.name) || made.contains_key(&endpoint.name) {
+                return true;
+            }
+            match (self.make)(endpoint) {
+                Ok(pool) => drop(made.insert(endpoint.name.clone(), pool)),
+                Err(error) => {
+                    failed.get_or_insert(Cause::new(Unmakeable(error)));
+                    return false;
+                }
+            }
+            true
+        });
+        let mut guarded = self.lock();
+        let change = guarded.state.set(endpoints, now);
+        for (id, endpoint) in change.joined {
+            if let Some(pool) = made.remove(&endpoint.name) {
+                guarded.pools.insert(id, pool);
+            }
+        }
+        let left: Vec<_> = change.left.iter().filter_map(|id| guarded.pools.remove(id)).collect();
+        drop(guarded);
+        for pool in left {
+            // Closed from now on; its leases come back in their own time.
+            drop(pool.close());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn acquire(self: Arc<Self>, wish: Wish) -> Result<BalancedLease<M>, Error> {
         let began = time::now();
-        let Some(endpoint) = self.0.choose(began) else {
-            return Err(Rejected::new(Reason::Closed, self.0.name.clone()).into());
+        let (chosen, swept) = {
+            let mut guarded = self.lock();
+            let (chosen, swept) = guarded.state.choose(wish, &*self.balance, began);
+            let pool = |id: u64| guarded.pools.get(&id).cloned();
+            (
+                chosen.and_then(|id| Some((id, pool(id)?))),
+                swept.into_iter().filter_map(pool).collect::<Vec<_>>(),
+            )
         };
-        let mut call = Call { inner: Arc::clone(&self.0), endpoint, began, outcome: None };
-        match self.0.pools[endpoint].acquire().await {
+        swept.iter().for_each(Pool::evict_all);
+        let Some((endpoint, pool)) = chosen else {
+            let reason = if wish.role.is_some() { Reason::Open } else { Reason::Closed };
+            return Err(Rejected::new(reason, self.name.clone()).into());
+        };
+        let mut call = Call { inner: self, endpoint, began, outcome: None };
+        match pool.acquire().await {
             Ok(lease) => {
                 call.outcome = Some(true);
                 Ok(BalancedLease { lease, call })
             }
             Err(error) => {
-                call.outcome = Some(false);
+                // A pool that was closed because its endpoint left the list says nothing about the endpoint.
+                call.outcome = (!error.is_closed()).then_some(false);
                 Err(error)
             }
         }
     }
 
-    /// The pools, one for each endpoint.
-    #[must_use]
-    pub fn pools(&self) -> &[Pool<M>] {
-        &self.0.pools
+    fn finish(&self, endpoint: u64, taken: Duration, outcome: Option<bool>, now: Instant) {
+        let mut guarded = self.lock();
+        let ejected = guarded.state.finish(endpoint, taken, outcome, now);
+        let pool = guarded.pools.get(&endpoint).filter(|_| ejected).cloned();
+        drop(guarded);
+        if let Some(pool) = pool {
+            pool.evict_all();
+        }
     }
 
-    /// What choices are made from at this moment.
-    #[must_use]
-    pub fn endpoints(&self) -> Vec<EndpointView> {
-        let now = time::now();
-        self.0.lock().views(now)
+    /// Takes in what a probe said: an endpoint that went down or changed its role trusts none of its connections.
+    pub(super) fn probed(&self, endpoint: u64, answer: Option<Option<Role>>, now: Instant) {
+        if answer.is_none() {
+            self.probes_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut guarded = self.lock();
+        let Turned { health, role } = guarded.state.probed(endpoint, answer, now);
+        let pool = guarded.pools.get(&endpoint).cloned();
+        drop(guarded);
+        let Some(pool) = pool else { return };
+        if role.is_some() {
+            self.role_changes.fetch_add(1, Ordering::Relaxed);
+            pool.evict_all();
+        } else if health == Some(false) {
+            pool.suspect_all();
+        }
     }
 
-    /// Which endpoints are taken out.
-    #[must_use]
-    pub fn ejected(&self) -> Vec<usize> {
-        let state = self.0.lock();
-        (0..state.known.len()).filter(|endpoint| state.ejector.is_out(*endpoint)).collect()
+    fn demote(&self, endpoint: u64) {
+        let mut guarded = self.lock();
+        let news = guarded.state.demote(endpoint);
+        let pool = guarded.pools.get(&endpoint).filter(|_| news).cloned();
+        drop(guarded);
+        if let Some(pool) = pool {
+            self.role_changes.fetch_add(1, Ordering::Relaxed);
+            pool.evict_all();
+        }
+    }
+
+    fn name_of(&self, endpoint: u64) -> Option<String> {
+        let guarded = self.lock();
+        guarded.state.index(endpoint).map(|index| guarded.state.known[index].endpoint.name.clone())
     }
 }
 
-impl<M: Manager> Inner<M> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn choose(&self, now: Instant) -> Option<usize> {
-        let mut state = self.lock();
-        let swept = state.ejector.sweep(now);
-        let mut views = state.views(now);
-        let panicking = state.ejector.is_panicking();
-        let State { ejector, rng, .. } = &mut *state;
-        let probe =
-            (0..views.len()).find(|endpoint| ejector.is_out(*endpoint) && ejector.admit(*endpoint, now));
-        let chosen = probe.or_else(|| {
-            if panicking {
-                views.iter_mut().for_each(|view| view.available = true);
-            }
-            self.balance.pick(&views, rng).or_else(|| {
-                // All are out: better an ill one than none.
-                views.iter_mut().for_each(|view| view.available = true);
-                self.balance.pick(&views, rng)
-            })
-        });
-        if let Some(endpoint) = chosen {
-            state.known[endpoint].in_flight += 1;
-        }
-        drop(state);
-        for endpoint in swept {
-            self.pools[endpoint].evict_all();
-        }
-        chosen
-    }
-
-    fn finish(&self, endpoint: usize, taken: Duration, outcome: Option<bool>, now: Instant) {
-        let mut state = self.lock();
-        let known = &mut state.known[endpoint];
-        known.in_flight = known.in_flight.saturating_sub(1);
-        let seconds = taken.as_secs_f64();
-        match outcome {
-            Some(true) => known.latency.observe(seconds, now),
-            Some(false) => known.latency.observe(seconds.max(PENALTY), now),
-            None => {}
-        }
-        let was_out = state.ejector.is_out(endpoint);
-        let ejected = match outcome {
-            Some(good) => state.ejector.record(endpoint, good, now),
-            None => {
-                state.ejector.release_probe(endpoint);
-                false
-            }
-        };
-        if was_out && !state.ejector.is_out(endpoint) {
-            state.known[endpoint].joined = now;
-        }
-        drop(state);
-        if ejected {
-            self.pools[endpoint].evict_all();
+impl<M: Manager> Drop for Inner<M> {
+    fn drop(&mut self) {
+        if let Some(task) = self.watcher.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
         }
     }
 }
 
-impl State {
-    fn views(&self, now: Instant) -> Vec<EndpointView> {
-        let view = |(endpoint, known): (usize, &Known)| EndpointView {
-            weight: slow_start(now.saturating_duration_since(known.joined), SLOW_START, 0.1, 1.0),
-            // Never below the first guess by decay alone: silence is not speed.
-            latency: known.latency.get(now).max(1e-6),
-            in_flight: known.in_flight,
-            available: !self.ejector.is_out(endpoint),
-        };
-        self.known.iter().enumerate().map(view).collect()
-    }
-}
+#[derive(Debug, thiserror::Error)]
+#[error("the pool of an endpoint cannot be made")]
+struct Unmakeable(#[source] Box<dyn StdError + Send + Sync>);
 
 /// A call under way, until it is dropped.
 struct Call<M: Manager> {
     inner: Arc<Inner<M>>,
-    endpoint: usize,
+    endpoint: u64,
     began: Instant,
     /// How it ended; none for a caller that went away.
     outcome: Option<bool>,
@@ -217,15 +335,26 @@ pub struct BalancedLease<M: Manager> {
 }
 
 impl<M: Manager> BalancedLease<M> {
-    /// Which endpoint it belongs to.
+    /// The name of the endpoint it belongs to; none once that has left the list.
     #[must_use]
-    pub const fn endpoint(&self) -> usize {
-        self.call.endpoint
+    pub fn endpoint(&self) -> Option<String> {
+        self.call.inner.name_of(self.call.endpoint)
     }
 
     /// Says that the call failed in a way that speaks against the endpoint.
     pub fn failed(&mut self) {
         self.call.outcome = Some(false);
+    }
+
+    /// Says how the call failed. If the probe knows the error for that of a writer that takes no writes any more, the
+    /// endpoint is a reader from now on and none of its connections, this one included, is used again; a failed call is
+    /// counted in any case.
+    pub fn failed_with(&mut self, error: &(dyn StdError + 'static)) {
+        self.failed();
+        let inner = &self.call.inner;
+        if inner.probe.as_ref().is_some_and(|probe| probe.is_read_only(error)) {
+            inner.demote(self.call.endpoint);
+        }
     }
 }
 
@@ -251,12 +380,12 @@ impl<M: Manager> Clone for BalancedPool<M> {
 
 impl<M: Manager> fmt::Debug for BalancedPool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BalancedPool").field("name", &self.0.name).field("pools", &self.0.pools).finish()
+        f.debug_struct("BalancedPool").field("name", &self.0.name).field("pools", &self.pools()).finish()
     }
 }
 
 impl<M: Manager> fmt::Debug for BalancedLease<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BalancedLease").field("endpoint", &self.call.endpoint).finish_non_exhaustive()
+        f.debug_struct("BalancedLease").field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }
 }

@@ -111,7 +111,7 @@ impl WebSocketPool {
             name: Name::from_static(WebSocketBuilder::DEFAULT_NAME),
             config: WebSocketConfig::default(),
             connect: Arc::new(Tungstenite::new()),
-            balance: Box::new(LeastLoaded),
+            balance: Box::new(LeastLoaded::default()),
             seed: None,
         }
     }

@@ -16,6 +16,8 @@ mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod returns;
+#[cfg(feature = "postgres")]
+mod roles;
 mod scenarios;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -571,7 +571,8 @@ async fn every_series_of_the_websocket_table_is_collected_from_the_first_time_on
     let pool = small(&memory);
     let plain = perf_pool::Pool::builder(crate::fake::Fake::new()).build().unwrap();
     let page = include_str!("../../../../../docs/pool.md");
-    perf_testkit::assert_all_metrics_documented(&[&plain, &pool], page);
+    let balanced = perf_pool::balance::BalancedPool::new("balanced", vec![plain.clone()]);
+    perf_testkit::assert_all_metrics_documented(&[&plain, &balanced, &pool], page);
     assert!(METRICS.iter().all(|desc| page.contains(desc.name)));
     assert_eq!(pool.id().to_string(), "websocket `websocket`");
 }
