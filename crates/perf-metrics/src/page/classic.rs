@@ -44,19 +44,33 @@ pub(super) fn cumulative<'a>(
 /// The exponents of all units lie in this range.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -13..=32;
 
-/// The bound `2^exponent` as text.
-pub(super) fn bound(exponent: i32) -> &'static [u8] {
-    static BOUNDS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+/// The bound `2^exponent` as text, and what follows it in a line of Prometheus text: the quote, the brace and a space.
+fn ended(exponent: i32) -> (&'static [u8], usize) {
+    static BOUNDS: OnceLock<Vec<(Vec<u8>, usize)>> = OnceLock::new();
     let bounds = BOUNDS.get_or_init(|| {
         EXPONENTS
             .map(|exponent| {
                 let mut text = Vec::new();
                 number::float(&mut text, f64::from(exponent).exp2());
-                text
+                let length = text.len();
+                text.extend_from_slice(b"\"} ");
+                (text, length)
             })
             .collect()
     });
-    bounds.get((exponent - EXPONENTS.start()) as usize).map_or(b"", Vec::as_slice)
+    let found = bounds.get((exponent - EXPONENTS.start()) as usize);
+    found.map_or((b"", 0), |(text, length)| (text.as_slice(), *length))
+}
+
+/// The bound `2^exponent` as text.
+pub(super) fn bound(exponent: i32) -> &'static [u8] {
+    let (text, length) = ended(exponent);
+    &text[..length]
+}
+
+/// The bound `2^exponent` as text, with the end of the label set after it.
+pub(super) fn bound_end(exponent: i32) -> &'static [u8] {
+    ended(exponent).0
 }
 
 /// How many values there are.

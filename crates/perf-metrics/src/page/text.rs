@@ -52,8 +52,6 @@ fn header(out: &mut Vec<u8>, line: &Line<'_>) {
 /// The bound of a bucket.
 #[derive(Clone, Copy)]
 pub(super) enum Bound {
-    /// `2^exponent`, in the shortest form.
-    Power(i32),
     /// `2^exponent`, always with a decimal point, as OpenMetrics wants it.
     Canonical(i32),
     /// Everything.
@@ -70,7 +68,6 @@ pub(super) fn sample(out: &mut Vec<u8>, name: &str, suffix: &str, labels: &str, 
         if let Some(bound) = le {
             out.extend_from_slice(if labels.is_empty() { b"le=\"" } else { b",le=\"" });
             match bound {
-                Bound::Power(exponent) => out.extend_from_slice(classic::bound(exponent)),
                 Bound::Canonical(exponent) => {
                     out.extend_from_slice(classic::bound(exponent));
                     // Negative powers have decimals anyway.
@@ -88,21 +85,33 @@ pub(super) fn sample(out: &mut Vec<u8>, name: &str, suffix: &str, labels: &str, 
 }
 
 fn histogram(out: &mut Vec<u8>, line: &Line<'_>, distribution: &Distribution, buckets: &[(i32, u64)]) {
-    for (exponent, at_most) in
-        classic::cumulative(line.unit, distribution.schema, distribution.zeros, buckets)
-    {
-        sample(out, line.name, "_bucket", line.labels, Some(Bound::Power(exponent)));
-        number::whole(out, at_most);
-        out.push(b'\n');
-    }
     let count = classic::count(distribution.zeros, buckets);
-    sample(out, line.name, "_bucket", line.labels, Some(Bound::All));
-    number::whole(out, count);
-    out.push(b'\n');
+    let values = classic::cumulative(line.unit, distribution.schema, distribution.zeros, buckets);
+    bucket_lines(out, line, values, count);
     sample(out, line.name, "_sum", line.labels, None);
     number::float(out, distribution.sum);
     out.push(b'\n');
     sample(out, line.name, "_count", line.labels, None);
+    number::whole(out, count);
+    out.push(b'\n');
+}
+
+/// A page of histograms is mostly these lines, which differ in their ends only: what they share is put together once and
+/// copied.
+fn bucket_lines(out: &mut Vec<u8>, line: &Line<'_>, values: impl Iterator<Item = (i32, u64)>, count: u64) {
+    let start = out.len();
+    out.extend_from_slice(line.name.as_bytes());
+    out.extend_from_slice(b"_bucket{");
+    out.extend_from_slice(line.labels.as_bytes());
+    out.extend_from_slice(if line.labels.is_empty() { b"le=\"" } else { b",le=\"" });
+    let shared = start..out.len();
+    for (exponent, at_most) in values {
+        out.extend_from_slice(classic::bound_end(exponent));
+        number::whole(out, at_most);
+        out.push(b'\n');
+        out.extend_from_within(shared.clone());
+    }
+    out.extend_from_slice(b"+Inf\"} ");
     number::whole(out, count);
     out.push(b'\n');
 }
