@@ -34,6 +34,7 @@
 //! | [`Endpoints`] | rate, errors and percentiles per route, and which ones are slow |
 //! | [`RuntimeWatch`], [`SystemMetrics`], [`AllocatorWatch`] | what the process runs on |
 //! | [`diagnose`], [`Cycle`] | findings with evidence, a score with its deductions, proposals with a record |
+//! | [`Otlp`], [`TraceParent`] | exports to OpenTelemetry, and W3C trace context |
 //! | [`HealthChecks`] | checks that run in the background, and the host's life cycle |
 //!
 //! # Features
@@ -42,12 +43,17 @@
 //! |---|---|---|
 //! | `facade` | the host's and its libraries' `metrics::` calls are on the page | the `metrics` crate |
 //! | `hdrhistogram` | distributions to and from hdrhistogram's V2 encoding | the `hdrhistogram` crate |
-//! | `otlp` | the page as an OpenTelemetry export request | code only |
+//! | `jemalloc` | jemalloc as allocator, with its numbers and its purge | builds jemalloc: a C compiler and half a minute |
+//! | `mimalloc` | the same with mimalloc | builds mimalloc: a C compiler |
+//! | `otlp` | [`Otlp`] sends numbers and spans to an OpenTelemetry collector | `hyper`'s client; enables `tracing` |
 //! | `tracing` | spans become latency histograms | `tracing`, `tracing-subscriber` |
+//! | `webhook` | [`Webhook`] posts alerts in Alertmanager's format | `hyper`'s client |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
 
 mod alert;
 mod anomaly;
+#[cfg(any(feature = "webhook", feature = "otlp"))]
+mod clock;
 mod config;
 mod endpoint;
 mod error;
@@ -63,8 +69,12 @@ mod leak;
 mod math;
 mod metrics;
 mod names;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod own;
 mod page;
+#[cfg(any(feature = "webhook", feature = "otlp"))]
+mod post;
 mod process;
 mod rejections;
 mod runtime;
@@ -74,6 +84,8 @@ mod window;
 
 #[cfg(feature = "tracing")]
 pub use alert::LogSink;
+#[cfg(feature = "webhook")]
+pub use alert::Webhook;
 pub use alert::{
     AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsTask, Change,
     DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD, DEFAULT_QUEUE,
@@ -105,6 +117,17 @@ pub use judge::{
 };
 pub use leak::{Leak, LeakClass, MIN_BUCKETS, Resource, find_leak, find_memory_leak};
 pub use metrics::{Metrics, MetricsBuilder};
+#[cfg(feature = "otlp")]
+pub use otlp::{
+    DEFAULT_COLLECTOR, DEFAULT_EXPORT_INTERVAL, DEFAULT_EXPORT_TIMEOUT, Otlp, OtlpBuilder, OtlpTask,
+    SpanExport,
+};
+#[cfg(any(feature = "webhook", feature = "otlp"))]
+pub use post::PostError;
+#[cfg(feature = "jemalloc")]
+pub use runtime::Jemalloc;
+#[cfg(feature = "mimalloc")]
+pub use runtime::MiMalloc;
 pub use runtime::{
     Allocator, AllocatorStats, AllocatorWatch, DEFAULT_CANARY, Purged, RuntimeWatch, SystemMetrics,
 };

@@ -89,7 +89,12 @@ impl Metrics {
     /// 1970: this crate never reads the wall clock.
     #[cfg(feature = "otlp")]
     pub fn otlp(&self, service: &str, start: u64, now: u64, out: &mut Vec<u8>) {
-        self.read(|page| page.write_otlp(service, crate::page::Times { start, now }, out));
+        self.write_otlp(&[("service.name", service)], crate::page::Times { start, now }, out);
+    }
+
+    #[cfg(feature = "otlp")]
+    pub(crate) fn write_otlp(&self, resource: &[(&str, &str)], times: crate::page::Times, out: &mut Vec<u8>) {
+        self.read(|page| page.write_otlp(resource, times, out));
     }
 
     /// The page as Prometheus text.

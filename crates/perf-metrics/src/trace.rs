@@ -4,6 +4,8 @@ mod context;
 #[cfg(feature = "tracing")]
 mod layer;
 
+#[cfg(feature = "otlp")]
+pub(crate) use context::RemoteParent;
 pub use context::{InvalidTraceParent, TraceParent};
 #[cfg(feature = "tracing")]
 pub use layer::SpanTimes;

@@ -208,12 +208,13 @@ impl Inner {
         let inhibitor = self.alerts[position].inhibitor;
         let inhibited = inhibitor.is_some_and(|by| self.alerts[by].machine.state() == AlertState::Firing);
         let alert = &mut self.alerts[position];
-        let flapped = alert.machine.is_flapping();
+        let (flapped, since) = (alert.machine.is_flapping(), alert.machine.active_since());
         alert.machine.step(verdict, now);
         (alert.last, alert.inhibited) = (verdict, inhibited);
         let change = alert.news(flapped)?;
         alert.told = change != Change::Resolved;
-        Some(alert.event(rule, change))
+        let since = alert.machine.active_since().or(since).unwrap_or(now);
+        Some(alert.event(rule, change, now.saturating_duration_since(since)))
     }
 
     fn verdict(&self, alert: &Alert, rule: &Rule, now: Instant) -> Verdict {
@@ -276,11 +277,12 @@ impl Alert {
         }
     }
 
-    fn event(&self, rule: &Rule, change: Change) -> AlertEvent {
+    fn event(&self, rule: &Rule, change: Change, active_for: Duration) -> AlertEvent {
         AlertEvent {
             name: rule.name.clone(),
             change,
             value: self.value(),
+            active_for,
             severity: rule.severity,
             labels: rule.labels.clone(),
             summary: rule.summary.clone(),

@@ -13,6 +13,7 @@ mod sink;
 mod slo;
 mod state;
 mod view;
+mod webhook;
 
 pub use engine::{Alerts, AlertsBuilder, AlertsTask, DEFAULT_TICK};
 pub(crate) use export::export_rules;
@@ -22,7 +23,10 @@ pub use rule::{DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, InvalidRule, Missing, Rule, S
 pub use signal::Signal;
 #[cfg(feature = "tracing")]
 pub use sink::LogSink;
-pub use sink::{AlertSink, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_QUEUE, SinkError, webhook_payload};
+pub use sink::{AlertSink, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_QUEUE, SinkError};
 pub use slo::{DEFAULT_MIN_BAD, Slo};
 pub use state::{AlertMachine, AlertState, Verdict};
 pub use view::{AlertEvent, AlertView, Change};
+#[cfg(feature = "webhook")]
+pub use webhook::Webhook;
+pub use webhook::webhook_payload;

@@ -1,6 +1,8 @@
 //! Where alerts go. Delivery never holds up evaluation: a bounded queue in between drops its oldest, and says so.
 
-use super::view::{AlertEvent, Change};
+use super::view::AlertEvent;
+#[cfg(feature = "tracing")]
+use super::view::Change;
 use async_trait::async_trait;
 use perf_core::Counter;
 use perf_core::time::{self, Duration};
@@ -20,7 +22,7 @@ pub const DEFAULT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 #[error("an alert could not be delivered: {0}")]
 pub struct SinkError(pub String);
 
-/// Receives alerts: a log, a channel, a webhook (see [`webhook_payload`]).
+/// Receives alerts: a log, a channel, a webhook.
 #[async_trait]
 pub trait AlertSink: Send + Sync + 'static {
     /// Delivers one event. Dropped when it takes longer than [`DEFAULT_DELIVERY_TIMEOUT`].
@@ -100,37 +102,6 @@ impl Outbox {
             }
         }
     }
-}
-
-/// The body of an Alertmanager webhook (version 4) for some events, ready to be posted as `application/json`.
-#[must_use]
-pub fn webhook_payload(events: &[AlertEvent]) -> String {
-    let firing = events.iter().any(|event| event.change != Change::Resolved);
-    let mut body = format!(
-        r#"{{"version":"4","groupKey":"{{}}:{{}}","truncatedAlerts":0,"status":"{}","receiver":"webhook","groupLabels":{{}},"commonLabels":{{}},"commonAnnotations":{{}},"externalURL":"","alerts":["#,
-        if firing { "firing" } else { "resolved" }
-    );
-    for (position, event) in events.iter().enumerate() {
-        let status = if event.change == Change::Resolved { "resolved" } else { "firing" };
-        let separator = if position > 0 { "," } else { "" };
-        // Writing into a string cannot fail.
-        let _ = write!(
-            body,
-            r#"{separator}{{"status":"{status}","labels":{{"alertname":{}"#,
-            quoted(&event.name)
-        );
-        let _ = write!(body, r#","severity":"{}""#, event.severity.as_str());
-        for (key, value) in &event.labels {
-            let _ = write!(body, ",{}:{}", quoted(key), quoted(value));
-        }
-        let _ = write!(body, r#"}},"annotations":{{"summary":{}"#, quoted(&event.summary));
-        if let Some(value) = event.value.filter(|value| value.is_finite()) {
-            let _ = write!(body, r#","value":"{value}""#);
-        }
-        body.push_str(r#"},"generatorURL":"","fingerprint":""}"#);
-    }
-    body.push_str("]}");
-    body
 }
 
 /// A JSON string.

@@ -54,6 +54,9 @@ pub struct AlertEvent {
     pub change: Change,
     /// The value at that moment; absent without data.
     pub value: Option<f64>,
+    /// How long its condition has held, or had held when it resolved.
+    #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+    pub active_for: Duration,
     /// Who should be told.
     pub severity: Severity,
     /// The labels of the alert.

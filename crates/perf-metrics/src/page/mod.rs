@@ -13,7 +13,7 @@ mod openmetrics;
 mod otlp;
 mod protobuf;
 mod text;
-mod wire;
+pub(crate) mod wire;
 
 use crate::rejections::{Rejection, Rejections};
 use layout::Layout;
@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(crate) use labels::parse as parse_labels;
 pub(crate) use layout::Line;
 #[cfg(feature = "otlp")]
-pub(crate) use otlp::Times;
+pub(crate) use otlp::{Times, attribute};
 
 /// The labels of every series.
 pub(crate) type Globals = Arc<[(String, String)]>;

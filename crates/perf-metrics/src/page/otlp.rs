@@ -1,7 +1,7 @@
 //! OpenTelemetry's metrics (`ExportMetricsServiceRequest`), with exponential histograms of the same buckets.
 
 use super::labels::each;
-use super::wire::{double, fixed, message, signed, text, unsigned, varint};
+use super::wire::{double, end, fixed, message, open, signed, text, unsigned, varint};
 use super::{Distribution, Line, Page, Value, classic};
 use perf_core::{HistogramSnapshot, Kind, Unit};
 
@@ -19,34 +19,36 @@ pub(crate) struct Times {
 }
 
 impl Page {
-    /// Appends the page as one export request.
-    pub(crate) fn write_otlp(&self, service: &str, times: Times, out: &mut Vec<u8>) {
+    /// Appends the page as one export request of a resource with these attributes.
+    pub(crate) fn write_otlp(&self, resource: &[(&str, &str)], times: Times, out: &mut Vec<u8>) {
         message(out, 1, |out| {
-            message(out, 1, |out| attribute(out, 1, "service.name", service));
+            message(out, 1, |out| resource.iter().for_each(|(key, value)| attribute(out, 1, key, value)));
             message(out, 2, |out| {
                 message(out, 1, |out| text(out, 1, "perf-metrics"));
-                for line in self.lines() {
-                    message(out, 2, |out| self.otlp_metric(out, &line, times));
-                }
+                self.otlp_metrics(out, times);
             });
         });
     }
 
-    fn otlp_metric(&self, out: &mut Vec<u8>, line: &Line<'_>, times: Times) {
-        text(out, 1, line.name);
-        text(out, 2, line.help);
-        text(out, 3, unit(line.unit));
-        match line.value {
-            Value::Distribution(distribution) => message(out, 10, |out| {
-                message(out, 1, |out| self.otlp_histogram(out, line, distribution, times));
-                unsigned(out, 2, CUMULATIVE);
-            }),
-            _ if line.kind == Kind::Counter => message(out, 7, |out| {
-                message(out, 1, |out| number(out, line, times));
-                unsigned(out, 2, CUMULATIVE);
-                unsigned(out, 3, 1);
-            }),
-            _ => message(out, 5, |out| message(out, 1, |out| number(out, line, times))),
+    /// One metric for each family, with a data point for each of its series.
+    fn otlp_metrics(&self, out: &mut Vec<u8>, times: Times) {
+        let mut open = None;
+        for line in self.lines() {
+            if line.opens_family {
+                if let Some(opened) = open.take() {
+                    close(out, opened);
+                }
+                open = Some(begin_metric(out, &line));
+            }
+            match line.value {
+                Value::Distribution(distribution) => {
+                    message(out, 1, |out| self.otlp_histogram(out, &line, distribution, times));
+                }
+                _ => message(out, 1, |out| number(out, &line, times)),
+            }
+        }
+        if let Some(opened) = open {
+            close(out, opened);
         }
     }
 
@@ -68,6 +70,38 @@ impl Page {
     }
 }
 
+/// A metric that is being written: where it and its data begin, and what kind of data they are.
+struct Opened {
+    metric: usize,
+    data: usize,
+    kind: Kind,
+}
+
+fn begin_metric(out: &mut Vec<u8>, line: &Line<'_>) -> Opened {
+    let metric = open(out, 2);
+    text(out, 1, line.name);
+    text(out, 2, line.help);
+    text(out, 3, unit(line.unit));
+    let field = match line.kind {
+        Kind::Gauge => 5,
+        Kind::Counter => 7,
+        Kind::Histogram => 10,
+    };
+    Opened { metric, data: open(out, field), kind: line.kind }
+}
+
+/// Fields may come in any order: what describes the data follows it.
+fn close(out: &mut Vec<u8>, opened: Opened) {
+    if opened.kind != Kind::Gauge {
+        unsigned(out, 2, CUMULATIVE);
+    }
+    if opened.kind == Kind::Counter {
+        unsigned(out, 3, 1);
+    }
+    end(out, opened.data);
+    end(out, opened.metric);
+}
+
 fn number(out: &mut Vec<u8>, line: &Line<'_>, times: Times) {
     fixed(out, 2, times.start);
     fixed(out, 3, times.now);
@@ -79,7 +113,7 @@ fn number(out: &mut Vec<u8>, line: &Line<'_>, times: Times) {
     each(line.labels, |key, value| attribute(out, 7, key, value));
 }
 
-fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
+pub(crate) fn attribute(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
     message(out, field, |out| {
         text(out, 1, key);
         message(out, 2, |out| text(out, 1, value));

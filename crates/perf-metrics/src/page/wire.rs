@@ -5,14 +5,14 @@
 const LENGTH_BYTES: usize = 4;
 
 /// A message of a name and a value.
-pub(super) fn pair(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
+pub(crate) fn pair(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
     message(out, field, |out| {
         text(out, 1, name);
         text(out, 2, value);
     });
 }
 
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -20,45 +20,58 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) const fn zigzag(value: i64) -> u64 {
+pub(crate) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-pub(super) fn unsigned(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn unsigned(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, u64::from(field << 3));
     varint(out, value);
 }
 
-pub(super) fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
+pub(crate) fn signed(out: &mut Vec<u8>, field: u32, value: i64) {
     unsigned(out, field, zigzag(value));
 }
 
-pub(super) fn double(out: &mut Vec<u8>, field: u32, value: f64) {
+pub(crate) fn double(out: &mut Vec<u8>, field: u32, value: f64) {
     varint(out, u64::from(field << 3 | 1));
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn text(out: &mut Vec<u8>, field: u32, value: &str) {
+pub(crate) fn text(out: &mut Vec<u8>, field: u32, value: &str) {
     varint(out, u64::from(field << 3 | 2));
     varint(out, value.len() as u64);
     out.extend_from_slice(value.as_bytes());
 }
 
-pub(super) fn message(out: &mut Vec<u8>, field: u32, body: impl FnOnce(&mut Vec<u8>)) {
-    varint(out, u64::from(field << 3 | 2));
-    let start = begin(out);
+pub(crate) fn message(out: &mut Vec<u8>, field: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = open(out, field);
     body(out);
     end(out, start);
 }
 
+/// Begins a message whose end is not known here.
+pub(crate) fn open(out: &mut Vec<u8>, field: u32) -> usize {
+    varint(out, u64::from(field << 3 | 2));
+    begin(out)
+}
+
+/// Bytes: ids of OpenTelemetry.
+#[cfg(feature = "otlp")]
+pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+    varint(out, u64::from(field << 3 | 2));
+    varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
 /// Leaves room for a length.
-pub(super) fn begin(out: &mut Vec<u8>) -> usize {
+pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     out.len()
 }
 
 /// Fills in the length of what was written since `start`.
-pub(super) fn end(out: &mut [u8], start: usize) {
+pub(crate) fn end(out: &mut [u8], start: usize) {
     let mut length = out.len() - start;
     let (head, _) = out.split_at_mut(start);
     for (position, byte) in head[start - LENGTH_BYTES..].iter_mut().enumerate() {
@@ -70,7 +83,7 @@ pub(super) fn end(out: &mut [u8], start: usize) {
 
 /// Eight bytes: counts and times of OpenTelemetry.
 #[cfg(feature = "otlp")]
-pub(super) fn fixed(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn fixed(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, u64::from(field << 3 | 1));
     out.extend_from_slice(&value.to_le_bytes());
 }

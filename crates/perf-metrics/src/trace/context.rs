@@ -1,5 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "tracing")]
+use tracing_subscriber::registry::LookupSpan as _;
 
 /// W3C trace context: who called, as the header `traceparent` carries it.
 ///
@@ -54,12 +56,53 @@ impl TraceParent {
         if span == 0 { self } else { Self { span, ..self } }
     }
 
+    /// The context of a trace that begins here; ids of zero become one.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn started(trace: u128, span: u64, sampled: bool) -> Self {
+        Self { trace: trace.max(1), span: span.max(1), flags: u8::from(sampled) }
+    }
+
+    /// The context of the present `tracing` span, or of the nearest one around it that has one: what a call to somebody
+    /// else carries in its header `traceparent`.
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        tracing::dispatcher::get_default(|dispatch| {
+            let registry = dispatch.downcast_ref::<tracing_subscriber::Registry>()?;
+            let current = dispatch.current_span();
+            let span = registry.span(current.id()?)?;
+            span.scope().find_map(|span| span.extensions().get::<Self>().copied())
+        })
+    }
+
+    /// Makes `span` continue this trace: its latency's exemplar, its export and its calls carry the caller's trace id from
+    /// now on. Spans that were opened within it before keep theirs. Without effect when the subscriber is not built
+    /// upon `tracing_subscriber`'s registry.
+    #[cfg(feature = "tracing")]
+    pub fn attach(self, span: &tracing::Span) {
+        span.with_subscriber(|(id, dispatch)| {
+            let registry = dispatch.downcast_ref::<tracing_subscriber::Registry>()?;
+            let span = registry.span(id)?;
+            let mut extensions = span.extensions_mut();
+            let own = extensions.get_mut::<Self>().map_or(self, |own| self.child(own.span));
+            extensions.replace(own);
+            extensions.replace(RemoteParent(self.span));
+            Some(())
+        });
+    }
+
     /// The trace id as exemplars and other tools write it: 32 hexadecimal digits.
     #[must_use]
     pub fn trace_hex(&self) -> String {
         format!("{:032x}", self.trace)
     }
 }
+
+/// The span of the caller, beside the context of the span that continues its trace.
+#[cfg(feature = "tracing")]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "only an export says who the parent was"))]
+pub(crate) struct RemoteParent(pub(crate) u64);
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

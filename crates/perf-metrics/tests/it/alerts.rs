@@ -309,10 +309,12 @@ fn the_webhook_and_the_dashboard_are_valid_json() {
         change: Change::Fired,
         value: Some(1.5),
         severity: Severity::Page,
+        active_for: MINUTE,
         labels: [("team".to_owned(), "a\"b\n".to_owned())].into(),
         summary: "it is down".into(),
     };
-    let payload: serde_json::Value = serde_json::from_str(&webhook_payload(&[event.clone(), event])).unwrap();
+    let payload: serde_json::Value =
+        serde_json::from_str(&webhook_payload(&[event.clone(), event], MINUTE * 2)).unwrap();
     assert_eq!((payload["version"].as_str(), payload["status"].as_str()), (Some("4"), Some("firing")));
     assert_eq!(payload["alerts"][1]["labels"]["team"], "a\"b\n");
     let metrics = Metrics::builder().build().unwrap();

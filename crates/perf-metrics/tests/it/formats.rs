@@ -1,5 +1,6 @@
 //! OpenMetrics and protobuf, line by line and byte by byte.
 
+use crate::protobuf::{fields, take, varint};
 use perf_metrics::{Format, Metrics};
 use std::time::Duration;
 
@@ -77,44 +78,6 @@ fn values_hidden_by_a_stall_are_recorded_when_the_interval_is_known() {
     let timer = metrics.timer("late", "Late starts").get().unwrap();
     timer.record_from(perf_core::time::now());
     assert_eq!(timer.snapshot().count(), 1);
-}
-
-/// A decoder of just enough protobuf: field number, wire type and payload.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes);
-        let payload = match key & 7 {
-            0 => varint(&mut bytes).to_le_bytes().to_vec(),
-            1 => take(&mut bytes, 8),
-            2 => {
-                let length = varint(&mut bytes) as usize;
-                take(&mut bytes, length)
-            }
-            other => panic!("wire type {other}"),
-        };
-        found.push((key >> 3, payload));
-    }
-    found
-}
-
-fn varint(bytes: &mut &[u8]) -> u64 {
-    let (mut value, mut shift) = (0, 0);
-    loop {
-        let byte = bytes[0];
-        *bytes = &bytes[1..];
-        value |= u64::from(byte & 0x7F) << shift;
-        if byte < 0x80 {
-            return value;
-        }
-        shift += 7;
-    }
-}
-
-fn take(bytes: &mut &[u8], length: usize) -> Vec<u8> {
-    let (head, tail) = bytes.split_at(length);
-    *bytes = tail;
-    head.to_vec()
 }
 
 #[test]

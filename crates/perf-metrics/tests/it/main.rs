@@ -2,13 +2,21 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod agreement;
 mod alerts;
 #[cfg(feature = "facade")]
 mod facade;
 mod formats;
 mod health;
 mod judge;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod page;
 mod prometheus;
+mod protobuf;
+#[cfg(any(feature = "otlp", feature = "webhook"))]
+mod receiver;
 mod table;
 mod tools;
+#[cfg(feature = "webhook")]
+mod webhook;
