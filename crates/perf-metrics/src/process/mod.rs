@@ -30,6 +30,13 @@ const STARTED: Desc = Desc::gauge(
 );
 const THREADS: Desc = Desc::gauge("process_threads", "Number of OS threads in the process.", Unit::Count);
 
+/// The resident memory of the process; `None` where there is no `/proc`.
+#[cfg(feature = "mimalloc")]
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let stat = proc::read("/proc/self/stat", &mut Vec::new()).and_then(Stat::parse)?;
+    Some((stat.resident_pages as f64 * proc::units().page_bytes) as u64)
+}
+
 /// Reads the process.
 #[derive(Debug)]
 pub(crate) struct Process {

@@ -23,8 +23,7 @@ pub struct AllocatorStats {
     pub resident: Option<u64>,
 }
 
-/// The allocator of the host: a few lines over `tikv-jemalloc-ctl` or `libmimalloc-sys`, which the host links anyway when
-/// it chose that allocator.
+/// The allocator of the host: `Jemalloc` and `MiMalloc` with the features of these names, or the host's own.
 pub trait Allocator: Send + Sync + 'static {
     /// Its numbers.
     fn stats(&self) -> AllocatorStats;
