@@ -25,14 +25,34 @@ const TYPES: [&str; 11] = [
     "jsonb",
 ];
 
+/// The place of `text` among them.
+const TEXT: usize = 2;
+
 /// A statement on its way to being acceptable.
 #[derive(Clone, Debug)]
 pub(super) struct Repair {
     pub(super) text: String,
     /// Which of [`TYPES`] each parameter is declared as.
-    types: BTreeMap<u32, usize>,
+    types: BTreeMap<u32, Tried>,
     pub(super) parameters: u32,
     rewritten: bool,
+}
+
+/// The types tried for one parameter: from where in [`TYPES`], and how many since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tried {
+    first: usize,
+    further: usize,
+}
+
+impl Tried {
+    const fn place(self) -> usize {
+        (self.first + self.further) % TYPES.len()
+    }
+
+    const fn is_last(self) -> bool {
+        self.further + 1 >= TYPES.len()
+    }
 }
 
 /// What PostgreSQL objected to.
@@ -58,7 +78,7 @@ impl Repair {
 
     /// The types declared, by parameter.
     pub(super) fn declared(&self) -> BTreeMap<u32, &'static str> {
-        self.types.iter().map(|(number, place)| (*number, TYPES[*place])).collect()
+        self.types.iter().map(|(number, place)| (*number, TYPES[place.place()])).collect()
     }
 
     /// `(int, unknown, text)`, or nothing.
@@ -66,19 +86,25 @@ impl Repair {
         if self.types.is_empty() {
             return String::new();
         }
-        let name = |number| self.types.get(&number).map_or("unknown", |place| TYPES[*place]);
+        let name = |number| self.types.get(&number).map_or("unknown", |tried| TYPES[tried.place()]);
         format!("({})", (1..=self.parameters).map(name).collect::<Vec<_>>().join(", "))
     }
 
     /// Takes one step, or says why there is none left.
     pub(super) fn step(&mut self, objection: &Objection) -> Result<(), SkipReason> {
-        let refused = || refusal(objection);
-        if !matches!(
-            &*objection.code,
-            "42725" | "42883" | "42804" | "42P08" | "42P18" | "42846" | "22P02" | "42809"
-        ) {
-            return Err(refused());
-        }
+        let moved = match &*objection.code {
+            "42601" => self.cast_typed_literal(objection),
+            "42803" | "42P10" => self.restore_repeated_constants(),
+            "42725" | "42883" | "42804" | "42P08" | "42P18" | "42846" | "22P02" | "42809" | "42P22" => {
+                self.retype(objection)
+            }
+            _ => false,
+        };
+        if moved { Ok(()) } else { Err(refusal(objection)) }
+    }
+
+    /// Declares other types for the parameters an objection is about.
+    fn retype(&mut self, objection: &Objection) -> bool {
         let targets = self.targets(objection);
         let mut moved = false;
         if objection.message.contains("text") {
@@ -87,21 +113,96 @@ impl Repair {
         for number in targets {
             moved |= self.advance(number, &objection.code);
         }
-        if moved { Ok(()) } else { Err(refused()) }
+        // Whatever stands beside it was tried: another operand may come from a bare constant further in.
+        moved || self.type_outputs() || self.type_arguments()
     }
 
     /// Gives a parameter its next type; says whether there was one.
     fn advance(&mut self, number: u32, code: &str) -> bool {
-        let next = match self.types.get(&number) {
-            Some(place) => place + 1,
+        match self.types.get_mut(&number) {
+            Some(tried) if tried.is_last() => return false,
+            Some(tried) => tried.further += 1,
             // Nothing in the statement restricts it: any type will do.
-            None if code == "42P18" => 2,
-            None => 0,
+            None => {
+                let first = if code == "42P18" { TEXT } else { 0 };
+                self.types.insert(number, Tried { first, further: 0 });
+            }
+        }
+        true
+    }
+
+    /// A type before a constant, of any kind and origin, is no syntax before a parameter: `uuid $1` becomes `$1::uuid`.
+    fn cast_typed_literal(&mut self, objection: &Objection) -> bool {
+        let Some(at) = objection.at else { return false };
+        let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
+        let place = tokens.partition_point(|token| token.end <= at);
+        let Some(token) = tokens.get(place).filter(|token| token.kind == TokenKind::Parameter) else {
+            return false;
         };
-        if next >= TYPES.len() {
+        let word = |index: usize| tokens[index].text(&self.text).to_ascii_lowercase();
+        let mut first = place;
+        // `char(3)`, `numeric(10, 2)`: back to the bracket's beginning.
+        if first > 0 && tokens[first - 1].kind == TokenKind::Close {
+            while first > 0 && tokens[first - 1].kind != TokenKind::Open {
+                first -= 1;
+            }
+            first = first.saturating_sub(1);
+        }
+        let is_name = |index: usize| matches!(tokens[index].kind, TokenKind::Word | TokenKind::Quoted);
+        if first == 0 || !is_name(first - 1) {
             return false;
         }
-        self.types.insert(number, next);
+        first -= 1;
+        let second = word(first);
+        if first > 0 && matches!((&*word(first - 1), &*second), ("double", "precision") | (_, "varying")) {
+            first -= 1;
+        }
+        while first > 1 && tokens[first - 1].kind == TokenKind::Dot && is_name(first - 2) {
+            first -= 2;
+        }
+        let name = &self.text[tokens[first].start..tokens[place - 1].end];
+        let cast = format!("{}::{name}", token.text(&self.text));
+        self.text.replace_range(tokens[first].start..token.end, &cast);
+        self.rewritten = true;
+        true
+    }
+
+    /// The server keeps the constants of an expression that is repeated after GROUP BY or ORDER BY there, and replaces
+    /// those of its first occurrence only; then the two are not the same expression any more. They get their constants back.
+    fn restore_repeated_constants(&mut self) -> bool {
+        let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
+        let same = |a: &Token, b: &Token| a.text(&self.text).eq_ignore_ascii_case(b.text(&self.text));
+        let is_constant = |token: &Token| matches!(token.kind, TokenKind::Number | TokenKind::Text);
+        let mut constants: BTreeMap<u32, String> = BTreeMap::new();
+        for list in lists_after_by(&tokens, &self.text) {
+            let item = &tokens[list];
+            if !item.iter().any(is_constant) {
+                continue;
+            }
+            for window in tokens.windows(item.len()) {
+                let alike = |(a, b): (&Token, &Token)| {
+                    same(a, b) || (is_constant(b) && a.kind == TokenKind::Parameter)
+                };
+                if window.iter().zip(item).all(alike) {
+                    for (own, constant) in window.iter().zip(item) {
+                        if let Some(number) = self.number(own) {
+                            constants.insert(number, constant.text(&self.text).to_owned());
+                        }
+                    }
+                }
+            }
+        }
+        if constants.is_empty() {
+            return false;
+        }
+        let mut text = self.text.clone();
+        for (number, token) in parameters(&self.text).into_iter().rev() {
+            if let Some(constant) = constants.get(&number) {
+                text.replace_range(token.start..token.end, constant);
+            }
+        }
+        // The numbers of the others change with the gaps; their types are found anew.
+        *self = Self { rewritten: true, ..Self::new(&renumber(&text)) };
         true
     }
 
@@ -114,9 +215,8 @@ impl Repair {
         let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
         let place = tokens.partition_point(|token| token.end <= at).min(tokens.len().saturating_sub(1));
         let Some(token) = tokens.get(place) else { return Vec::new() };
-        let found = if token.kind == TokenKind::Word
-            && tokens.get(place + 1).is_some_and(|t| t.kind == TokenKind::Open)
-        {
+        let opens = |t: &Token| t.kind == TokenKind::Open || t.text(&self.text) == "[";
+        let found = if token.kind == TokenKind::Word && tokens.get(place + 1).is_some_and(opens) {
             self.inside(&tokens, place + 1)
         } else {
             self.beside(&tokens, place)
@@ -137,9 +237,9 @@ impl Repair {
         let mut depth = 0;
         let mut found = Vec::new();
         for index in open..tokens.len() {
-            match tokens[index].kind {
-                TokenKind::Open => depth += 1,
-                TokenKind::Close => depth -= 1,
+            match tokens[index].text(&self.text) {
+                "(" | "[" => depth += 1,
+                ")" | "]" => depth -= 1,
                 _ => {}
             }
             if depth == 0 {
@@ -148,7 +248,7 @@ impl Repair {
             let before = tokens[index - 1].text(&self.text).to_ascii_lowercase();
             let leads = matches!(
                 before.as_str(),
-                "(" | "," | "then" | "else" | "from" | "for" | "+" | "-" | "*" | "/"
+                "(" | "[" | "," | "then" | "else" | "from" | "for" | "+" | "-" | "*" | "/"
             );
             if let Some(number) = self.number(&tokens[index])
                 && leads
@@ -168,8 +268,11 @@ impl Repair {
         };
         let alone = |index: usize| {
             index > 0
-                && matches!(&*word(index - 1), "select" | "," | "(")
-                && matches!(&*word(index + 1), "" | "as" | "," | "union" | "from" | ")")
+                && matches!(&*word(index - 1), "select" | "distinct" | "returning" | "," | "(" | "[")
+                && matches!(
+                    &*word(index + 1),
+                    "" | "as" | "," | "union" | "intersect" | "except" | "from" | "where" | ")" | "]"
+                )
         };
         let bare: Vec<u32> = tokens
             .iter()
@@ -179,7 +282,24 @@ impl Repair {
             .filter(|number| !self.types.contains_key(number))
             .collect();
         for number in &bare {
-            self.types.insert(*number, 0);
+            self.types.insert(*number, Tried { first: 0, further: 0 });
+        }
+        !bare.is_empty()
+    }
+
+    /// Objections without a place are about functions that take anything: their bare arguments become text.
+    fn type_arguments(&mut self) -> bool {
+        let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
+        let bare: Vec<u32> = (1..tokens.len().saturating_sub(1))
+            .filter(|index| {
+                matches!(tokens[index - 1].kind, TokenKind::Open | TokenKind::Comma)
+                    && matches!(tokens[index + 1].kind, TokenKind::Close | TokenKind::Comma)
+            })
+            .filter_map(|index| self.number(&tokens[index]))
+            .filter(|number| !self.types.contains_key(number))
+            .collect();
+        for number in &bare {
+            self.types.insert(*number, Tried { first: TEXT, further: 0 });
         }
         !bare.is_empty()
     }
@@ -196,7 +316,7 @@ impl Repair {
     fn nearest(&self, tokens: &[Token], place: usize) -> Vec<u32> {
         let distance = |(index, token): (usize, &Token)| {
             self.number(token)
-                .filter(|number| self.types.get(number).is_none_or(|place| place + 1 < TYPES.len()))
+                .filter(|number| self.types.get(number).is_none_or(|tried| !tried.is_last()))
                 .map(|number| (index.abs_diff(place), number))
         };
         tokens.iter().enumerate().filter_map(distance).min().map(|(_, number)| number).into_iter().collect()
@@ -217,6 +337,54 @@ fn refusal(objection: &Objection) -> SkipReason {
         "42501" => SkipReason::PermissionDenied(message),
         _ => SkipReason::NotPlannable(format!("{message} ({})", objection.code)),
     }
+}
+
+/// The items of lists after GROUP BY and ORDER BY, as ranges of tokens.
+fn lists_after_by(tokens: &[Token], sql: &str) -> Vec<std::ops::Range<usize>> {
+    let mut items = Vec::new();
+    for by in (0..tokens.len()).filter(|index| tokens[*index].text(sql).eq_ignore_ascii_case("by")) {
+        let (mut depth, mut start) = (0, by + 1);
+        for index in by + 1..=tokens.len() {
+            let word =
+                tokens.get(index).map(|token| token.text(sql).to_ascii_lowercase()).unwrap_or_default();
+            let ends = index == tokens.len()
+                || (depth == 0
+                    && matches!(
+                        &*word,
+                        "," | ")"
+                            | "having"
+                            | "order"
+                            | "limit"
+                            | "offset"
+                            | "fetch"
+                            | "window"
+                            | "union"
+                            | "intersect"
+                            | "except"
+                            | "asc"
+                            | "desc"
+                            | "nulls"
+                            | "for"
+                            | "rows"
+                            | "range"
+                    ));
+            if ends {
+                if start < index {
+                    items.push(start..index);
+                }
+                if word != "," {
+                    break;
+                }
+                start = index + 1;
+            }
+            match &*word {
+                "(" | "[" => depth += 1,
+                ")" | "]" => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    items
 }
 
 /// Why a text is not even tried.

@@ -55,6 +55,30 @@ async fn b1_1_and_b1_3_every_normalised_statement_of_the_shop_is_explained() {
 }
 
 #[tokio::test]
+async fn b1_3_forms_of_decision_support_and_of_generated_sql_are_explained() {
+    let (_server, mut conn) = server().await;
+    sqlx::raw_sql("select pg_stat_statements_reset()").execute(&mut conn).await.unwrap();
+    let mut invalid = Vec::new();
+    for sql in shop::hard() {
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await {
+            invalid.push(format!("{error}: {sql}"));
+        }
+    }
+    assert!(invalid.is_empty(), "not SQL of this server:\n{}", invalid.join("\n"));
+    let texts = normalised(&mut conn).await;
+    assert!(texts.len() >= 60, "{}", texts.len());
+    let mut explainer = Explainer::new(&mut conn).await.unwrap();
+    let mut failed = Vec::new();
+    for text in &texts {
+        if let Err(reason) = explainer.explain(text).await.unwrap() {
+            failed.push(format!("{reason}: {text}"));
+        }
+    }
+    explainer.finish().await.unwrap();
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), texts.len(), failed.join("\n"));
+}
+
+#[tokio::test]
 async fn b1_4_what_has_no_plan_is_skipped_with_its_reason() {
     let (server, mut conn) = server().await;
     server.sql("create role reader login; create table secret (a int)").await.unwrap();

@@ -93,6 +93,78 @@ select distinct on (customer) customer, total from orders where day = '2021-05-0
 select sum(1), avg(2), max('x'), count(3) from orders where id < 100
 ";
 
+/// Forms of decision support and of generated SQL, over the same tables: constants in every place PREPARE cannot type.
+pub(crate) const HARD: &str = "
+select * from (select c.nation, sum(o.total) as t, rank() over (partition by c.nation order by sum(o.total) desc) as r from customer c, orders o where o.customer = c.id and o.day between cast('2021-01-01' as date) and (cast('2021-01-01' as date) + interval '60 days') group by rollup(c.nation)) x where r <= 10 order by t desc limit 100
+select grouping(nation) + grouping(segment) as level, case when grouping(nation) = 0 then segment end, rank() over (partition by grouping(nation) + grouping(segment), case when grouping(nation) = 0 then segment end order by sum(balance) desc) from customer group by rollup(nation, segment) having sum(balance) > 10 limit 5
+select 'store' as channel, 'a' as col, sum(total) from orders where day >= '2021-01-01' union all select 'web', null, sum(price) from item where quantity > 3 order by 1
+select sum(case when extract(dow from day) = 0 then total else null end) as sun, sum(case when extract(dow from day) = 1 then total else null end) as mon from orders
+select a.t / b.t, round(a.t / b.t, 2) from (select sum(total) * 1.0 as t from orders where status = 'open') a, (select sum(total) + 0.5 as t from orders) b
+select name || ', ' || coalesce(brand, 'x') as label, 'prefix' || id from product where size between 10 and 10 + 11
+select substr(name, 1, 5), count(*) from product where kind in ('kind 1', 'kind 2') group by substr(name, 1, 5) having count(*) > 0.1 * 5
+select stddev_samp(total) / avg(total) as cov from orders group by customer having case avg(total) when 0 then 0 else stddev_samp(total) / avg(total) end > 1
+select case when count(*) > 50 then avg(price) else avg(discount) end from item where quantity between 1 and 20
+select (case when (select count(*) from item where quantity between 1 and 20) > 25437 then (select avg(price) from item where quantity between 1 and 20) else 0.5 end) as bucket from customer where id = 1
+select customer from orders where day > '2021-01-01' intersect select id from customer where nation = 3 except select 7
+select count(*) from ((select distinct name, since from customer where since between '2016-01-01' and '2017-01-01') except (select name, day from customer c, orders o where c.id = o.customer and status = 'x')) cool
+select coalesce(sum(total), 0) - coalesce(sum(total) * 0.1, 0.0) as profit from orders left join item on item.orders = orders.id and item.line = 1 where day between date '2021-01-01' and date '2021-01-01' + interval '14' day
+select cast(sum(case when at between '2021-01-01 08:00' and '2021-01-01 09:00' then 1 else 0 end) as decimal(15,4)) / cast(count(*) as decimal(15,4)) * 100 from orders
+select (cast(amount as numeric) / nullif(cost, 0)) * 10 from stock where amount > 0.9 * cost and place = 1
+select max(total), min(total) + 1, avg(total * 1.1 - 2), count(*) * 2 from orders where status in ('open', 'done') and total / 10 > 1
+select * from orders where (status = 'open' and total between 100 and 150) or (status = 'done' and (total between 50 and 100 or customer + 1 = 8)) limit 3
+select extract(year from at) - 1, extract(epoch from at) / 60, extract(day from (at - interval '1 day')) from orders where extract(month from at) in (1, 2) and extract(year from at) = 2020 + 1
+select date_part('year', at), date_trunc('week', at) + interval '1 week', to_char(at, 'IYYY') from orders where at >= now() - interval '30 days' and at < current_date + 1
+select at + '1 day', at - '1 hour'::interval, day + interval '1 month' * 2, age(at, timestamp '2020-01-01') from orders where id = 1
+select greatest(1, 2.5, total), least('a', status), nullif(status, 'x'), coalesce(note.v, 'none', status) from orders, (values ('q')) note(v) where id < 3
+select array_agg(id order by id desc) filter (where total > 3), array_agg(distinct status || '!') from orders where customer = any('{1,2,3}'::int[])
+select * from product where tags && array['a', 'b'] and 'a' = any(tags) and array_length(tags, 1) > 1 and tags[1] = 'a'
+select props -> 'a' ->> 'b', props -> 0, props #> '{a,0}', jsonb_array_length(props -> 'list') + 1 from customer where props ? 'a' or props ?| array['x', 'y'] or (props ->> 'age')::int > 18
+select jsonb_build_object('id', id, 'kind', 'x', 'n', 5), jsonb_set(props, '{a}', '1'), props || '{\"k\": 1}' from customer where props @> '{\"a\": [1]}' limit 1
+select json_agg(row_to_json(t)) from (select id, name, 1 as one, 'x' as x, null as nothing from customer order by id limit 2) t
+select name similar to '%(a|b)%', name ~ '^c', name ~* 'C', name !~ 'z', name like 'a%' escape '!' , starts_with(name, 'cu') from customer where id = 1
+select regexp_replace(name, 'a', 'b', 'g'), split_part(name, ' ', 2), lpad(name, 10, '*'), repeat('x', 3), left(name, 3), concat(name, '-', 5), format('%s %s', name, 1) from customer where length(name) > 3 + 1
+select md5('a' || id), chr(65), ascii('a'), upper('x'), initcap(name), reverse('abc'), translate(name, 'abc', 'xyz'), replace(name, 'a', '') from customer limit 1
+select width_bucket(total, 0, 1000, 10), mod(customer, 7), abs(-5), sign(total - 5), power(2, 3), trunc(total / 7, 1), ceil(total * 1.5), div(9, 2), log(10, 100) from orders limit 1
+select total::int % 2, total::text || 'x', '5'::int + 3, cast('1.5' as numeric) * 2, 1::bigint << 2, b'101' & b'100', 5 & 3, 5 # 1, ~ 5, @ -3, |/ 25.0, 2 ^ 3 from orders limit 1
+select first_value(total) over w, nth_value(total, 2) over w, lead(total, 2, 0.0) over w, sum(total) over (order by id rows between 3 preceding and 1 following), avg(total) over (order by day range between interval '7 days' preceding and current row) from orders where customer = 4 window w as (partition by status order by day)
+select * from customer tablesample system (10) where id > 5
+select * from orders where (customer, day) > (5, '2021-01-01') order by customer, day fetch first 5 rows only
+select * from orders where row(customer, status) in (select id, 'open' from customer where nation = 2) or (customer, status) = (3, 'done')
+select * from customer where exists (select 1 from orders where customer.id = orders.customer and total > 100 having count(*) > 2)
+select c.id, l.total from customer c left join lateral (select total from orders where customer = c.id and status <> 'x' order by day desc limit 3) l on true where c.nation = 1
+select * from unnest(array[1, 2], array['a', 'b']) as u(n, t) where n + 1 > 1 and t || 'x' <> 'y'
+select g, g * 2, date '2021-01-01' + g from generate_series(1, 10, 2) g where g % 2 = 1
+select day, sum(sum(total)) over (order by day), sum(total) * 100 / sum(sum(total)) over (partition by 1) from orders group by day
+with recursive t(n, path) as (select 1, array[1] union all select n + 1, path || (n + 1) from t where n < 5) select n, path from t where n % 2 = 0
+with a as materialized (select customer, 'x' as tag, 1.5 as f from orders where total > 5), b as (select * from a where f > 1) select tag || 'y', f * 2 from b limit 1
+with up as (update stock set amount = amount + 5 where product = 1 returning product, amount * 2 as doubled), ins as (insert into stock (product, place, amount) select product, 77, doubled from up on conflict (product, place) do update set amount = excluded.amount + 1 returning 1 as one) select one + 1 from ins
+insert into orders (id, customer, status, total, day) values (900001, 1, 'open', 10.5 * 2, date '2021-01-01' + 3), (900002, 2, 'x' || 'y', 1 + 1, '2021-01-02')
+insert into customer (id, name, nation, props) select 900000 + 1, 'n' || 5, 3, jsonb_build_object('a', 1) where not exists (select 1 from customer where id = 900001) returning id, name || '!'
+update orders set total = total * (1 + 5 / 100.0), status = coalesce(null, 'done'), day = day + 1, at = at + interval '1 hour' where id in (900001, 900002) and (day - date '2020-01-01') > 3
+update customer set props = jsonb_set(props, array['a'], to_jsonb(5)), balance = greatest(balance - 10.5, 0), since = coalesce(since, '2020-01-01') from orders where orders.customer = customer.id and orders.id = 900001
+update customer set (name, nation) = ('x' || name, 5), balance = default where id = 900001
+delete from orders where id = any(array[900001, 900002]) and total > 0.1 returning id, total + 1
+delete from customer using (values (900001), (900003)) as gone(id) where customer.id = gone.id and name like '%' || 'x' || '%'
+select count(*) from orders o where o.at > (select max(at) - interval '7 days' from orders) and o.total > all (select 5 union select 6)
+select nullif(a.n, 0)::numeric / b.n as share from (select count(*) as n from orders where status = 'open') a cross join (select count(*) as n from orders where total > 1) b
+select case status when 'open' then 1 when 'done' then 2 else 3 end as rank, count(*) from orders group by 1 having count(*) > 5 order by case when 1 = 2 then 3 else 4 end
+select case when total > 5 then 'big' when total > 1 then null else 'small' end || '!' as size, decode('QUJD', 'base64') from orders limit 1
+select (select 5) + 1, (select max(total) from orders where id = 5) * 1.1, exists (select 1), 3 in (1, 2, 3), 5 between 1 and 10, not (1 = 2), null is null, true and 1 < 2
+select distinct on (customer) customer, day, total - lag(total) over (partition by customer order by day) > 5 as jump from orders where customer < 10 order by customer, day desc
+select sum(total) filter (where day >= '2021-01-01' and day < '2021-02-01') / nullif(sum(total), 0) * 100, mode() within group (order by status), percentile_disc(array[0.25, 0.75]) within group (order by total) from orders
+select * from orders where at at time zone 'UTC' > timestamptz '2021-01-01 00:00:00+00' and at::date = '2021-01-01' and date(at) <> date '2021-01-02' and at::time between '08:00' and '18:00' limit 1
+select customer, count(*) from orders group by cube (customer, status), grouping sets ((day), ()) order by 2 desc, 1 nulls last offset 3 rows fetch next 7 rows only
+select bool_or(total > 5), every(customer <> 3), bit_or(customer), string_agg(distinct status, '|'), count(*) filter (where status like 'o%') from orders where tsrange(at, at + interval '1 day') @> timestamp '2021-01-01' or daterange('2021-01-01', '2021-02-01') @> day
+select to_tsvector('english', name) @@ to_tsquery('english', 'a & b'), ts_rank(to_tsvector(name), plainto_tsquery('x')), id % 2 from customer limit 0
+select inet '10.0.0.1' << inet '10.0.0.0/8', point(1, 2) <-> point '(3,4)', money '5' * 2, uuid '00000000-0000-0000-0000-000000000000', '{1,2}'::int[] || 3, int4range(1, 5) * int4range(2, 9)
+select numeric '1.5' + 2, double precision '2.5' * 2, bigint '7' % 2, boolean 'true' and true, text 'a' || 'b', varchar 'x', char(3) 'abc', bytea 'x', jsonb '{\"a\":1}' -> 'a', int2 '3', bit(3) '101', integer '5' - 1
+select current_date - 30, current_timestamp - interval '1 day' * 5, localtime + interval '5 minutes', now()::date - 7, make_date(2021, 1, 1) + 5, make_interval(days => 3), date_part('day', now() - '2021-01-01'::timestamp), to_date('2021', 'YYYY'), to_timestamp(0) + '1 day'
+";
+
+pub(crate) fn hard() -> impl Iterator<Item = &'static str> {
+    HARD.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
 pub(crate) fn statements() -> impl Iterator<Item = &'static str> {
     STATEMENTS.lines().map(str::trim).filter(|line| !line.is_empty())
 }
