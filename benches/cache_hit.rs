@@ -1,61 +1,205 @@
-//! What a hit costs, beside the rivals' hits: 1,000 keys, and 100,000 keys asked for by Zipf's law, by one thread and two.
+//! What a hit costs, beside the rivals' hits: 1,000 keys asked for at random and 100,000 keys by Zipf's law, by one thread
+//! and by two, through `get` and through `get_or_load`; how much it allocates, and what an entry takes.
+//!
+//! Every cache gives back something owned that keeps the value alive and lets it be read in place: ours a `Hit`, foyer an
+//! entry, the others a clone of an `Arc`. Ours has a life, a refresh ahead of its end and three tags on every entry; the
+//! rivals have neither. `cargo bench --bench cache_hit -- get` runs only the contests whose names contain `get`.
+#![expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 
 use perf_cache::{Cache, CacheSpace, Entries, Loaded, Refresh, tag};
 use perf_core::{Rng, time};
-use perfkit_benches::{Contest, CountingAllocator, Zipf, allocations_during};
+use perfkit_benches::{Contest, CountingAllocator, Zipf, allocations_during, bytes_kept_by};
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 type Value = Arc<[u64; 8]>;
 
-struct Caches {
-    ours: Cache<u64, [u64; 8]>,
-    moka: moka::sync::Cache<u64, Value>,
-    mini: mini_moka::sync::Cache<u64, Value>,
-    quick: quick_cache::sync::Cache<u64, Value>,
+/// A cache in the contest. Those that answer at once do so in a future that is always ready.
+trait Rival: Sync {
+    fn put(&self, key: u64) -> impl Future<Output = ()>;
+    fn get(&self, key: u64) -> impl Future<Output = u64>;
+    fn get_or_load(&self, key: u64) -> impl Future<Output = u64>;
 }
 
-fn main() {
-    for (name, keys, zipf) in [("1k", 1_000_u64, false), ("100k_zipf", 100_000, true)] {
-        let caches = filled(keys);
-        let requests = requests(keys, zipf);
-        single(name, &caches, &requests);
-        allocations(name, &caches, &requests);
-        awaited(name, &caches, &requests);
-        double(name, &caches, &requests);
+struct Ours(Cache<u64, [u64; 8]>);
+
+impl Rival for Ours {
+    async fn put(&self, key: u64) {
+        let tags = [tag!("a", key), tag!("b", key % 7), tag!("c")];
+        self.0.insert_with(key, Loaded::new([key; 8]).tags(tags));
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).map_or(0, |hit| hit[0])
+    }
+    async fn get_or_load(&self, key: u64) -> u64 {
+        let hit = self.0.get_or_load(&key, || async { Ok::<_, Infallible>([0; 8]) });
+        hit.await.map_or(0, |hit| hit[0])
     }
 }
 
-/// Caches twice as large as what is put into them, ours with a life, a refresh and three tags on every entry.
-fn filled(keys: u64) -> Caches {
-    let space = CacheSpace::in_process("bench");
+struct Quick(quick_cache::sync::Cache<u64, Value>);
+
+impl Rival for Quick {
+    async fn put(&self, key: u64) {
+        self.0.insert(key, Arc::new([key; 8]));
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).map_or(0, |value| value[0])
+    }
+    async fn get_or_load(&self, key: u64) -> u64 {
+        let value = self.0.get_or_insert_async(&key, async { Ok::<_, Infallible>(Arc::new([0; 8])) });
+        value.await.map_or(0, |value| value[0])
+    }
+}
+
+struct Moka(moka::sync::Cache<u64, Value>, moka::future::Cache<u64, Value>);
+
+impl Rival for Moka {
+    async fn put(&self, key: u64) {
+        self.0.insert(key, Arc::new([key; 8]));
+        self.1.insert(key, Arc::new([key; 8])).await;
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).map_or(0, |value| value[0])
+    }
+    async fn get_or_load(&self, key: u64) -> u64 {
+        self.1.get_with(key, async { Arc::new([0; 8]) }).await[0]
+    }
+}
+
+struct Mini(mini_moka::sync::Cache<u64, Value>);
+
+impl Rival for Mini {
+    async fn put(&self, key: u64) {
+        self.0.insert(key, Arc::new([key; 8]));
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).map_or(0, |value| value[0])
+    }
+    /// It has no such door.
+    async fn get_or_load(&self, key: u64) -> u64 {
+        self.get(key).await
+    }
+}
+
+struct Foyer(foyer_memory::Cache<u64, [u64; 8]>);
+
+impl Rival for Foyer {
+    async fn put(&self, key: u64) {
+        self.0.insert(key, [key; 8]);
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).map_or(0, |entry| entry.value()[0])
+    }
+    async fn get_or_load(&self, key: u64) -> u64 {
+        let entry = self.0.get_or_fetch(&key, || async { Ok::<_, Infallible>([0_u64; 8]) });
+        entry.await.map_or(0, |entry| entry.value()[0])
+    }
+}
+
+/// Plain where it only reads, and with its protection against stampedes where it loads, since ours always has that.
+struct Cachet(cachet::Cache<u64, Value>, cachet::Cache<u64, Value>);
+
+impl Rival for Cachet {
+    async fn put(&self, key: u64) {
+        for cache in [&self.0, &self.1] {
+            // What it fails to keep shows in the sums of the answers.
+            let _ = cache.insert(key, Arc::new([key; 8])).await;
+        }
+    }
+    async fn get(&self, key: u64) -> u64 {
+        self.0.get(&key).await.ok().flatten().map_or(0, |entry| entry.value()[0])
+    }
+    async fn get_or_load(&self, key: u64) -> u64 {
+        let entry = self.1.get_or_insert(&key, || async { Arc::new([0; 8]) });
+        entry.await.map_or(0, |entry| entry.value()[0])
+    }
+}
+
+struct Caches {
+    ours: Ours,
+    quick: Quick,
+    moka: Moka,
+    mini: Mini,
+    foyer: Foyer,
+    cachet: Cachet,
+}
+
+fn main() {
+    let runtime = runtime();
+    let _within = runtime.enter();
+    for (name, keys, zipf) in [("1k", 1_000_u64, false), ("zipf100k", 100_000, true)] {
+        let requests = requests(keys, zipf);
+        let caches = filled(keys, name);
+        allocations(name, &caches.ours, &requests);
+        for door in [Door::Get, Door::GetOrLoad] {
+            contest(&format!("{door}.{name}.1thread"), door, &caches, &requests, false);
+            contest(&format!("{door}.{name}.2threads"), door, &caches, &requests, true);
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    #[expect(clippy::panic, reason = "a benchmark without a runtime measures nothing")]
+    Builder::new_current_thread().enable_all().build().unwrap_or_else(|error| panic!("no runtime: {error}"))
+}
+
+/// Caches twice as large as what is put into them.
+fn filled(keys: u64, name: &str) -> Caches {
     let room = keys * 2;
-    let ours = space
+    let cachet = || cachet::Cache::builder(tick::Clock::new_tokio()).memory_with(|b| b.max_capacity(room));
+    let (ours, ours_bytes) = fill(keys, || Ours(ours(room)));
+    let (quick, quick_bytes) = fill(keys, || Quick(quick_cache::sync::Cache::new(room as usize)));
+    let caches = Caches {
+        ours,
+        quick,
+        moka: fill(keys, || Moka(moka::sync::Cache::new(room), moka::future::Cache::new(room))).0,
+        mini: fill(keys, || Mini(mini_moka::sync::Cache::new(room))).0,
+        foyer: fill(keys, || Foyer(foyer_memory::CacheBuilder::new(room as usize).build())).0,
+        cachet: fill(keys, || Cachet(cachet().build(), cachet().stampede_protection().build())).0,
+    };
+    caches.moka.0.run_pending_tasks();
+    println!(
+        "bytes_per_entry.{name} ours={} quick_cache={} (of which key and value 72; ours with three tags)",
+        ours_bytes / keys as i64,
+        quick_bytes / keys as i64
+    );
+    caches
+}
+
+fn fill<R: Rival>(keys: u64, make: impl FnOnce() -> R) -> (R, i64) {
+    bytes_kept_by(|| {
+        let rival = make();
+        futures_now(async {
+            for key in 0..keys {
+                rival.put(key).await;
+            }
+        });
+        rival
+    })
+}
+
+/// Runs a future to its end on this thread.
+fn futures_now<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Handle::current().block_on(future)
+}
+
+fn ours(room: u64) -> Cache<u64, [u64; 8]> {
+    let cache = CacheSpace::in_process("bench")
         .cache("hits")
         .capacity(Entries(room))
         .fresh(Duration::from_secs(3600))
         .refresh(Refresh::Fraction(0.9))
         .build();
     #[expect(clippy::panic, reason = "a benchmark without its cache measures nothing")]
-    let Ok(ours) = ours else { panic!("the settings are valid") };
-    let (moka, mini) = (moka::sync::Cache::new(room), mini_moka::sync::Cache::new(room));
-    let quick = quick_cache::sync::Cache::new(room as usize);
-    for key in 0..keys {
-        let tags = [tag!("a", key), tag!("b", key % 7), tag!("c")];
-        ours.insert_with(key, Loaded::new([key; 8]).tags(tags));
-        let value = Arc::new([key; 8]);
-        moka.insert(key, Arc::clone(&value));
-        mini.insert(key, Arc::clone(&value));
-        quick.insert(key, value);
-    }
-    moka.run_pending_tasks();
-    Caches { ours, moka, mini, quick }
+    cache.unwrap_or_else(|error| panic!("the settings are valid: {error}"))
 }
 
 fn requests(keys: u64, zipf: bool) -> Vec<u64> {
@@ -67,95 +211,90 @@ fn requests(keys: u64, zipf: bool) -> Vec<u64> {
     (0..1 << 15).map(|_| spread[draw(&mut rng) as usize]).collect()
 }
 
-/// Runs `read` for the next `n` of the requests, from `at` on.
-fn run(requests: &[u64], at: &mut usize, n: u64, read: impl Fn(u64) -> u64) {
-    let mask = requests.len() - 1;
-    let mut sum = 0_u64;
-    for _ in 0..n {
-        *at = (*at + 1) & mask;
-        sum = sum.wrapping_add(read(requests[*at]));
+#[derive(Clone, Copy, PartialEq)]
+enum Door {
+    Get,
+    GetOrLoad,
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Get { "get" } else { "get_or_load" })
     }
+}
+
+/// Sends the next `n` of the requests, from `at` on, through a door.
+fn run(rival: &impl Rival, door: Door, requests: &[u64], at: &mut usize, n: u64) {
+    let mask = requests.len() - 1;
+    let from = *at;
+    *at = (from + n as usize) & mask;
+    let keys = (from..from + n as usize).map(|at| requests[at & mask]);
+    let sum = futures_now(async {
+        let mut sum = 0_u64;
+        match door {
+            Door::Get => {
+                for key in keys {
+                    sum = sum.wrapping_add(rival.get(key).await);
+                }
+            }
+            Door::GetOrLoad => {
+                for key in keys {
+                    sum = sum.wrapping_add(rival.get_or_load(key).await);
+                }
+            }
+        }
+        sum
+    });
     black_box(sum);
 }
 
-impl Caches {
-    fn ours(&self, key: u64) -> u64 {
-        self.ours.get(&key).map_or(0, |hit| hit[0])
+fn contest(name: &str, door: Door, caches: &Caches, requests: &[u64], double: bool) {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if wanted.is_some_and(|wanted| !name.contains(&wanted)) {
+        return;
     }
-    fn quick(&self, key: u64) -> u64 {
-        self.quick.get(&key).map_or(0, |value| value[0])
-    }
-    fn moka(&self, key: u64) -> u64 {
-        self.moka.get(&key).map_or(0, |value| value[0])
-    }
-    fn mini(&self, key: u64) -> u64 {
-        self.mini.get(&key).map_or(0, |value| value[0])
-    }
+    let round = time::Duration::from_millis(if double { 20 } else { 8 });
+    let contest = Contest::new(name)
+        .round_time(round)
+        .entry("ours", work(&caches.ours, door, requests, double))
+        .entry("quick_cache", work(&caches.quick, door, requests, double))
+        .entry("moka", work(&caches.moka, door, requests, double))
+        .entry("foyer", work(&caches.foyer, door, requests, double))
+        .entry("cachet", work(&caches.cachet, door, requests, double));
+    let contest = match door {
+        Door::Get => contest.entry("mini_moka", work(&caches.mini, door, requests, double)),
+        Door::GetOrLoad => contest,
+    };
+    contest.run();
 }
 
-fn single(name: &str, caches: &Caches, requests: &[u64]) {
-    let (mut a, mut b, mut c, mut d) = (0, 0, 0, 0);
-    Contest::new(format!("get_{name}_1_thread"))
-        .entry("ours", move |n| run(requests, &mut a, n, |key| caches.ours(key)))
-        .entry("quick_cache", move |n| run(requests, &mut b, n, |key| caches.quick(key)))
-        .entry("moka", move |n| run(requests, &mut c, n, |key| caches.moka(key)))
-        .entry("mini_moka", move |n| run(requests, &mut d, n, |key| caches.mini(key)))
-        .run();
-}
-
-/// `get_or_load` and hits through the runtime, beside the plain `get`.
-fn awaited(name: &str, caches: &Caches, requests: &[u64]) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+/// What one contestant does; with a second thread that reads all the while, if it is to be double.
+fn work<'a>(rival: &'a impl Rival, door: Door, requests: &'a [u64], double: bool) -> impl FnMut(u64) + 'a {
     let mut at = 0;
-    let (runtime, mut b) = (&runtime, 0);
-    Contest::new(format!("get_or_load_{name}_1_thread"))
-        .entry("ours", move |n| {
-            let mask = requests.len() - 1;
-            runtime.block_on(async {
-                for _ in 0..n {
-                    at = (at + 1) & mask;
-                    let hit =
-                        caches.ours.get_or_load(&requests[at], || async { Ok::<_, Infallible>([0; 8]) });
-                    black_box(hit.await.map_or(0, |hit| hit[0]));
-                }
-            });
-        })
-        .entry("quick_cache", move |n| run(requests, &mut b, n, |key| caches.quick(key)))
-        .run();
-}
-
-fn allocations(name: &str, caches: &Caches, requests: &[u64]) {
-    let mut at = 0;
-    let during = allocations_during(|| run(requests, &mut at, 10_000, |key| caches.ours(key)));
-    #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
-    {
-        println!("allocations get_{name} {during} in 10000 hits");
-    }
-}
-
-/// The same with a second thread reading all the while.
-fn double(name: &str, caches: &Caches, requests: &[u64]) {
-    let beside = |read: fn(&Caches, u64) -> u64| {
-        move |n: u64| {
-            let done = AtomicBool::new(false);
-            std::thread::scope(|scope| {
+    move |n| {
+        let done = AtomicBool::new(!double);
+        std::thread::scope(|scope| {
+            if double {
                 scope.spawn(|| {
+                    let runtime = runtime();
+                    let _within = runtime.enter();
                     let mut at = 7_777;
                     while !done.load(Ordering::Relaxed) {
-                        run(requests, &mut at, 1_000, |key| read(caches, key));
+                        run(rival, door, requests, &mut at, 1_000);
                     }
                 });
-                let mut at = 0;
-                run(requests, &mut at, n, |key| read(caches, key));
-                done.store(true, Ordering::Relaxed);
-            });
-        }
-    };
-    Contest::new(format!("get_{name}_2_threads"))
-        .round_time(time::Duration::from_millis(20))
-        .entry("ours", beside(Caches::ours))
-        .entry("quick_cache", beside(Caches::quick))
-        .entry("moka", beside(Caches::moka))
-        .entry("mini_moka", beside(Caches::mini))
-        .run();
+            }
+            run(rival, door, requests, &mut at, n);
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+fn allocations(name: &str, ours: &Ours, requests: &[u64]) {
+    for door in [Door::Get, Door::GetOrLoad] {
+        let mut at = 0;
+        run(ours, door, requests, &mut at, 10_000);
+        let during = allocations_during(|| run(ours, door, requests, &mut at, 10_000));
+        println!("allocations {door}.{name} {during} in 10000 hits");
+    }
 }

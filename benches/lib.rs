@@ -7,6 +7,6 @@
 mod allocations;
 mod contest;
 
-pub use allocations::{CountingAllocator, allocations_during};
+pub use allocations::{CountingAllocator, allocations_during, bytes_kept_by};
 pub use contest::Contest;
 pub use perf_core::Zipf;

@@ -2,6 +2,7 @@
 
 use crate::cache::Cache;
 use crate::config::{CacheConfig, CancelPolicy, Capacity, Preset, Refresh, WhenFull};
+use crate::engine::{Cause, Listener};
 use crate::observe::Shadow;
 use crate::remote::codec::Codec;
 use crate::remote::compress::Compression;
@@ -12,6 +13,7 @@ use perf_core::{InvalidConfig, Name};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -24,6 +26,7 @@ pub(crate) struct Parts<K, V> {
     remembers: Option<Tolerance>,
     pub(crate) shadow: Option<Shadow<V>>,
     pub(crate) seed: Option<u64>,
+    pub(crate) listener: Option<Listener<K, V>>,
     codec: Option<Box<dyn Codec<V>>>,
     schema: u32,
     max_stored_bytes: usize,
@@ -80,6 +83,7 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
             remembers: None,
             shadow: None,
             seed: None,
+            listener: None,
             codec: None,
             schema: 0,
             max_stored_bytes: Self::MAX_STORED_BYTES,
@@ -224,6 +228,32 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// they hold on the heap.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.parts.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Told of every entry that memory lets go, and why: to close what a value stands for, or to keep it elsewhere.
+    ///
+    /// It is called on the thread that made the room or the change, after it, without a lock of the cache, and may use the
+    /// cache. `None` is the knowledge that there was nothing. A panic in it is that thread's. Without a listener, values are
+    /// dropped some writes later, once nobody reads them.
+    ///
+    /// ```
+    /// # use perf_cache::{Cache, CacheSpace, Cause};
+    /// # use std::sync::{Arc, Mutex};
+    /// let gone = Arc::new(Mutex::new(Vec::new()));
+    /// let log = Arc::clone(&gone);
+    /// let users: Cache<u64, String> = CacheSpace::in_process("shop")
+    ///     .cache("users")
+    ///     .on_removal(move |key, _, cause| log.lock().unwrap().push((*key, cause)))
+    ///     .build()
+    ///     .unwrap();
+    /// users.insert(7, String::from("Ada"));
+    /// users.insert(7, String::from("Grace"));
+    /// users.clear();
+    /// assert_eq!(*gone.lock().unwrap(), [(7, Cause::Replaced), (7, Cause::Invalidated)]);
+    /// ```
+    pub fn on_removal(mut self, listener: impl Fn(&K, Option<&V>, Cause) + Send + Sync + 'static) -> Self {
+        self.parts.listener = Some(Arc::new(listener));
         self
     }
 

@@ -3,7 +3,7 @@
 use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
-use crate::engine::Discarded;
+use crate::engine::{Discarded, Held, lane, with_lane};
 use crate::entry::{Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
@@ -87,7 +87,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         Self(Arc::new(Inner {
             id,
             name,
-            engine: Memory::new(&config),
+            engine: Memory::new(&config, parts.listener.take().as_ref()),
             flights: Flights::new(),
             shared: identity.as_ref().and_then(|identity| parts.shared(identity, config.compression)),
             identity,
@@ -112,7 +112,20 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.lookup(key).hit()
+        let inner = &*self.0;
+        let now = tick();
+        let hash = inner.hash(key);
+        if inner.observer.is_sampled(hash) {
+            inner.observe(hash, key);
+        }
+        let found = match lane() {
+            Some(lane) => match inner.engine.get(lane, hash, key) {
+                Some(held) if inner.is_plain(&held, now) => return inner.serve(lane, held),
+                found => found,
+            },
+            None => inner.held(hash, key),
+        };
+        inner.lookup(found, now).hit()
     }
 
     /// Like [`Cache::get`], but tells "there is nothing" from "not known".
@@ -123,7 +136,12 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let inner = &*self.0;
-        inner.lookup(inner.hash(key), key)
+        let now = tick();
+        let hash = inner.hash(key);
+        if inner.observer.is_sampled(hash) {
+            inner.observe(hash, key);
+        }
+        inner.lookup(inner.held(hash, key), now)
     }
 
     /// Whether [`Cache::get`] would return a value. Not counted as a read.
@@ -266,7 +284,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let mut shard = inner.flights.shard(hash);
         Flights::supersede(&mut shard, key);
         inner.failures.forget(key);
-        if let Some(held) = inner.engine.get(hash, key) {
+        if let Some(held) = inner.held(hash, key) {
             held.expire(tick());
         }
         inner.numbers.invalidated.increment();
@@ -334,28 +352,12 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         self.hasher.hash_one(key)
     }
 
-    #[inline]
-    fn lookup<Q>(&self, hash: u64, key: &Q) -> Lookup<K, V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
+    #[inline(never)]
+    fn lookup(&self, found: Option<Held<K, V>>, now: Tick) -> Lookup<K, V> {
         use crate::load::Probe;
-        if self.observer.is_sampled(hash) {
-            self.observe(hash, key);
-        }
-        match self.look(hash, key) {
+        match self.judge(found, now) {
             Probe::Ready(held, _) | Probe::Refresh(held, Freshness::Fresh) => {
-                match Hit::new(held, Freshness::Fresh) {
-                    Some(hit) => {
-                        self.numbers.hits.increment();
-                        Lookup::Found(hit)
-                    }
-                    None => {
-                        self.numbers.nothing.increment();
-                        Lookup::Nothing
-                    }
-                }
+                with_lane(|lane| self.serve(lane, held)).map_or(Lookup::Nothing, Lookup::Found)
             }
             Probe::Refresh(..) | Probe::Load(_) => {
                 self.numbers.misses.increment();
@@ -436,9 +438,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             self.numbers.oversized.increment();
         }
         if oversized || entry.dead_at() <= now {
-            let mut discarded = Discarded::default();
-            discarded.extend(self.engine.remove(entry.hash, &entry.key));
-            discarded
+            self.engine.remove(entry.hash, &entry.key)
         } else {
             self.engine.insert(Arc::clone(entry))
         }

@@ -16,10 +16,10 @@ pub(crate) struct Entry<K, V> {
     seen: AtomicU64,
     /// Before this tick a hit has nothing to decide.
     calm: AtomicU64,
+    /// When the engine last noted a hit of it, in its own count.
+    noted: AtomicU32,
     /// The engine's number for it.
     number: AtomicU32,
-    /// Expired by hand: kept for failures only.
-    expired: AtomicBool,
     /// `None` remembers that there is nothing.
     pub(crate) value: Option<V>,
     pub(crate) hash: u64,
@@ -28,6 +28,8 @@ pub(crate) struct Entry<K, V> {
     pub(crate) etag: Option<Box<str>>,
     fresh: AtomicU64,
     stored: AtomicU64,
+    /// Expired by hand: kept for failures only.
+    expired: AtomicBool,
     /// Served this long after `fresh` while a refresh runs, and this long when loads fail.
     stale_for: u64,
     error_for: u64,
@@ -91,6 +93,7 @@ impl<K, V> Entry<K, V> {
             error_for: nanos(lives.error),
             expired: AtomicBool::new(false),
             number: AtomicU32::new(0),
+            noted: AtomicU32::new(0),
         };
         entry.renew(lives, as_of, now);
         entry
@@ -135,6 +138,17 @@ impl<K, V> Entry<K, V> {
         if !self.expired.load(Ordering::Relaxed) {
             self.calm.fetch_max(until.0, Ordering::AcqRel);
         }
+    }
+
+    /// The look of the engine's policy at which a hit was last noted; 0 before the first.
+    #[inline]
+    pub(crate) fn noted(&self) -> u32 {
+        self.noted.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_noted(&self, look: u32) {
+        self.noted.store(look, Ordering::Relaxed);
     }
 
     #[inline]

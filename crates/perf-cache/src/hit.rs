@@ -4,7 +4,7 @@ use crate::clock::tick;
 use crate::engine::Held;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// A value from the cache. It is borrowed from the entry itself: nothing is cloned, and the value stays alive as long as
@@ -21,9 +21,11 @@ use std::time::Duration;
 /// assert_eq!(user.freshness(), &Freshness::Fresh);
 /// ```
 pub struct Hit<K, V> {
+    /// Without a note it is fresh.
     held: Held<K, V>,
-    freshness: Freshness,
 }
+
+static FRESH: Freshness = Freshness::Fresh;
 
 /// How good the value of a [`Hit`] is. A stale value is never silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,20 @@ impl Freshness {
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         matches!(self, Self::Refreshing | Self::StaleTimeout | Self::StaleError(_))
+    }
+
+    /// What a hit keeps of it. Only a failure's message is new memory: a stale hit allocates no more than a fresh one.
+    fn noted(self) -> Option<Arc<Self>> {
+        static REFRESHING: LazyLock<Arc<Freshness>> = LazyLock::new(|| Arc::new(Freshness::Refreshing));
+        static TIMEOUT: LazyLock<Arc<Freshness>> = LazyLock::new(|| Arc::new(Freshness::StaleTimeout));
+        static SUPERSEDED: LazyLock<Arc<Freshness>> = LazyLock::new(|| Arc::new(Freshness::Superseded));
+        match self {
+            Self::Fresh => None,
+            Self::Refreshing => Some(Arc::clone(&REFRESHING)),
+            Self::StaleTimeout => Some(Arc::clone(&TIMEOUT)),
+            Self::Superseded => Some(Arc::clone(&SUPERSEDED)),
+            Self::StaleError(_) => Some(Arc::new(self)),
+        }
     }
 }
 
@@ -74,13 +90,23 @@ impl<K, V> Lookup<K, V> {
 impl<K, V> Hit<K, V> {
     /// `None` when the entry remembers that there is nothing.
     pub(crate) fn new(held: Held<K, V>, freshness: Freshness) -> Option<Self> {
-        held.value.is_some().then_some(Self { held, freshness })
+        let hit = Self::fresh(held)?;
+        Some(match freshness.noted() {
+            Some(note) => Self { held: hit.held.with_note(note) },
+            None => hit,
+        })
+    }
+
+    /// `None` when the entry remembers that there is nothing.
+    #[inline]
+    pub(crate) fn fresh(held: Held<K, V>) -> Option<Self> {
+        if held.value.is_some() { Some(Self { held }) } else { None }
     }
 
     /// How good the value is.
     #[must_use]
-    pub const fn freshness(&self) -> &Freshness {
-        &self.freshness
+    pub fn freshness(&self) -> &Freshness {
+        self.held.note().unwrap_or(&FRESH)
     }
 
     /// Time since the value was loaded or confirmed.
@@ -105,6 +131,7 @@ impl<K, V> Hit<K, V> {
 impl<K, V> Deref for Hit<K, V> {
     type Target = V;
 
+    #[inline]
     fn deref(&self) -> &V {
         match &self.held.value {
             Some(value) => value,
@@ -122,13 +149,13 @@ impl<K, V> AsRef<V> for Hit<K, V> {
 
 impl<K, V> Clone for Hit<K, V> {
     fn clone(&self) -> Self {
-        Self { held: self.held.clone(), freshness: self.freshness.clone() }
+        Self { held: self.held.clone() }
     }
 }
 
 impl<K, V: fmt::Debug> fmt::Debug for Hit<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hit").field("value", &**self).field("freshness", &self.freshness).finish()
+        f.debug_struct("Hit").field("value", &**self).field("freshness", self.freshness()).finish()
     }
 }
 

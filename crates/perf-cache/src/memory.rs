@@ -2,7 +2,7 @@
 
 use crate::clock::Tick;
 use crate::config::{CacheConfig, Capacity};
-use crate::engine::{AnyEngine, Discarded, Engine, Held, Visitor};
+use crate::engine::{AnyEngine, Discarded, Engine, Held, Lane, Listener, Visitor};
 use crate::entry::Entry;
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -27,7 +27,7 @@ struct Capacities {
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> Memory<K, V> {
-    pub(crate) fn new(config: &CacheConfig) -> Self {
+    pub(crate) fn new(config: &CacheConfig, listener: Option<&Listener<K, V>>) -> Self {
         let capacity = match config.capacity {
             Capacity::Bytes(bytes) => Capacity::Bytes(share(bytes, config.negative_share).max(LEAST.bytes)),
             Capacity::Entries(entries) => {
@@ -35,21 +35,21 @@ impl<K: crate::Key, V: Send + Sync + 'static> Memory<K, V> {
             }
         };
         Self {
-            values: AnyEngine::new(config),
-            nothing: AnyEngine::new(&CacheConfig { capacity, ..config.clone() }),
+            values: AnyEngine::new(config, listener.cloned()),
+            nothing: AnyEngine::new(&CacheConfig { capacity, ..config.clone() }, listener.cloned()),
             any_nothing: AtomicBool::new(false),
         }
     }
 
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    pub(crate) fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.values.get(hash, key) {
+        match self.values.get(lane, hash, key) {
             Some(held) => Some(held),
-            None => self.negative()?.get(hash, key),
+            None => self.negative()?.get(lane, hash, key),
         }
     }
 
@@ -61,30 +61,28 @@ impl<K: crate::Key, V: Send + Sync + 'static> Memory<K, V> {
     /// Puts the entry in the place of an older one with the same key. The caller holds the shard of the key, so that the
     /// two engines change together.
     pub(crate) fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V> {
-        if entry.value.is_some() {
-            let other = self.negative().and_then(|engine| engine.remove(entry.hash, &entry.key));
-            let mut discarded = self.values.insert(entry);
-            discarded.extend(other);
-            return discarded;
-        }
-        self.any_nothing.store(true, Ordering::Release);
-        let other = self.values.remove(entry.hash, &entry.key);
-        let mut discarded = self.nothing.insert(entry);
-        discarded.extend(other);
-        discarded
+        let older = if entry.value.is_some() {
+            self.negative().map(|engine| engine.remove(entry.hash, &entry.key))
+        } else {
+            self.any_nothing.store(true, Ordering::Release);
+            Some(self.values.remove(entry.hash, &entry.key))
+        };
+        let engine = if entry.value.is_some() { &self.values } else { &self.nothing };
+        let discarded = engine.insert(entry);
+        older.into_iter().fold(discarded, Discarded::and)
     }
 
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Discarded<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let negative = self.negative().and_then(|engine| engine.remove(hash, key));
-        self.values.remove(hash, key).or(negative)
+        let negative = self.negative().map(|engine| engine.remove(hash, key));
+        negative.into_iter().fold(self.values.remove(hash, key), Discarded::and)
     }
 
-    pub(crate) fn clear(&self) -> (Discarded<K, V>, Discarded<K, V>) {
-        (self.values.clear(), self.nothing.clear())
+    pub(crate) fn clear(&self) -> Discarded<K, V> {
+        self.values.clear().and(self.nothing.clear())
     }
 
     /// Shows every entry, in no particular order; those that come or go meanwhile may be missed.

@@ -1,5 +1,6 @@
 //! What a cache counts, and how its numbers leave it.
 
+use crate::engine::LaneCounter;
 use crate::memory::Levels;
 use crate::observe::{CurvePoint, ShadowNumbers};
 use crate::remote::Remote;
@@ -10,7 +11,7 @@ use std::time::Duration;
 /// The counters of one cache. Hot paths touch nothing but these.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    pub(crate) hits: Counter,
+    pub(crate) hits: LaneCounter,
     pub(crate) stale: Counter,
     pub(crate) stale_timeout: Counter,
     pub(crate) stale_error: Counter,

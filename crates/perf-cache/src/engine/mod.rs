@@ -1,80 +1,79 @@
 //! Engines of the first tier: where entries are kept and which of them are evicted. Freshness is not their business.
 
 mod adaptive;
+mod cause;
+mod held;
+mod lane;
 #[cfg(feature = "moka")]
 mod moka;
+mod sync;
 
 use crate::config::{CacheConfig, Capacity, EngineKind};
 use crate::entry::Entry;
-use arc_swap::Guard;
 use std::borrow::Borrow;
 use std::hash::Hash;
-use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) use adaptive::Simulated;
 
 use adaptive::Adaptive;
 
+pub use cause::Cause;
+pub(crate) use lane::{Lane, LaneCounter, lane, with_lane};
+
 /// An entry taken out of an engine for reading.
-pub(crate) enum Held<K, V> {
-    /// Borrowed from the engine through a hazard slot of this thread, or counted when all slots are taken.
-    Borrowed(Guard<Option<Arc<Entry<K, V>>>>),
-    Owned(Arc<Entry<K, V>>),
-}
+pub(crate) type Held<K, V> = held::Held<Entry<K, V>>;
 
-impl<K, V> Held<K, V> {
-    #[inline]
-    fn arc(&self) -> &Arc<Entry<K, V>> {
-        match self {
-            Self::Owned(entry) => entry,
-            Self::Borrowed(guard) => match &**guard {
-                Some(entry) => entry,
-                // The table hands out a guard only after looking at the entry in it.
-                None => unreachable!("an empty slot is never handed out"),
-            },
-        }
-    }
+/// Told of every entry that an engine let go, and why.
+pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, Option<&V>, Cause) + Send + Sync>;
 
-    pub(crate) fn to_arc(&self) -> Arc<Entry<K, V>> {
-        Arc::clone(self.arc())
-    }
-}
-
-impl<K, V> Deref for Held<K, V> {
-    type Target = Entry<K, V>;
-
-    #[inline]
-    fn deref(&self) -> &Entry<K, V> {
-        self.arc()
-    }
-}
-
-impl<K, V> Clone for Held<K, V> {
-    fn clone(&self) -> Self {
-        Self::Owned(self.to_arc())
-    }
-}
-
-/// Entries that an engine let go, to be dropped where no lock is held: what a value does when it is dropped is its own.
+/// Entries that an engine let go, to be dropped where no lock is held: what a value does when it is dropped, and what a
+/// listener does, is their own.
 #[must_use = "drop it where no lock is held"]
-pub(crate) struct Discarded<K, V>(Option<Arc<Entry<K, V>>>, Vec<Arc<Entry<K, V>>>);
+pub(crate) struct Discarded<K, V> {
+    freed: Vec<Arc<Entry<K, V>>>,
+    told: Vec<(Arc<Entry<K, V>>, Cause)>,
+    listener: Option<Listener<K, V>>,
+}
 
 impl<K, V> Default for Discarded<K, V> {
     fn default() -> Self {
-        Self(None, Vec::new())
+        Self::told_to(None)
     }
 }
 
-impl<K, V> Extend<Arc<Entry<K, V>>> for Discarded<K, V> {
-    fn extend<T: IntoIterator<Item = Arc<Entry<K, V>>>>(&mut self, entries: T) {
-        for entry in entries {
-            if self.0.is_none() {
-                self.0 = Some(entry);
-            } else {
-                self.1.push(entry);
-            }
+impl<K, V> Discarded<K, V> {
+    const fn told_to(listener: Option<Listener<K, V>>) -> Self {
+        Self { freed: Vec::new(), told: Vec::new(), listener }
+    }
+
+    fn free(&mut self, entry: Arc<Entry<K, V>>) {
+        self.freed.push(entry);
+    }
+
+    /// The listener, if there is one, is told once no lock is held.
+    fn tell(&mut self, cause: Cause, entry: impl FnOnce() -> Arc<Entry<K, V>>) {
+        if self.listener.is_some() {
+            self.told.push((entry(), cause));
         }
+    }
+}
+
+impl<K, V> Discarded<K, V> {
+    /// These and others, of the same listener.
+    pub(crate) fn and(mut self, mut others: Self) -> Self {
+        self.freed.append(&mut others.freed);
+        self.told.append(&mut others.told);
+        self
+    }
+}
+
+impl<K, V> Drop for Discarded<K, V> {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            self.told.iter().for_each(|(entry, cause)| listener(&entry.key, entry.value.as_ref(), *cause));
+        }
+        held::sweep_abandoned();
     }
 }
 
@@ -83,8 +82,8 @@ pub(crate) type Visitor<'v, K, V> = &'v mut dyn FnMut(&Arc<Entry<K, V>>);
 
 /// What a cache asks of its engine. Sealed: it is not part of the public interface.
 pub(crate) trait Engine<K, V>: Send + Sync {
-    /// The entry of this key, if the engine holds one.
-    fn get<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    /// The entry of this key, if the engine holds one. The lane is the calling thread's.
+    fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized;
@@ -93,7 +92,7 @@ pub(crate) trait Engine<K, V>: Send + Sync {
     fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V>;
 
     /// Takes the entry out.
-    fn remove<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    fn remove<Q>(&self, hash: u64, key: &Q) -> Discarded<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized;
@@ -129,13 +128,13 @@ pub(crate) enum AnyEngine<K, V> {
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> AnyEngine<K, V> {
-    pub(crate) fn new(config: &CacheConfig) -> Self {
+    pub(crate) fn new(config: &CacheConfig, listener: Option<Listener<K, V>>) -> Self {
         match config.engine {
             EngineKind::Adaptive => {
-                Self::Adaptive(Adaptive::new(config.capacity.amount(), shards(config.capacity)))
+                Self::Adaptive(Adaptive::new(config.capacity.amount(), shards(config.capacity), listener))
             }
             #[cfg(feature = "moka")]
-            EngineKind::Moka => Self::Moka(moka::Moka::new(config.capacity.amount())),
+            EngineKind::Moka => Self::Moka(moka::Moka::new(config.capacity.amount(), listener)),
         }
     }
 }
@@ -165,19 +164,19 @@ macro_rules! either {
 
 impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for AnyEngine<K, V> {
     #[inline]
-    fn get<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        either!(self, engine => engine.get(hash, key))
+        either!(self, engine => engine.get(lane, hash, key))
     }
 
     fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V> {
         either!(self, engine => engine.insert(entry))
     }
 
-    fn remove<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    fn remove<Q>(&self, hash: u64, key: &Q) -> Discarded<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,

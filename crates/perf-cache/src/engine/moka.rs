@@ -1,6 +1,6 @@
 //! moka as the engine: TinyLFU admission over an LRU, entries weighed by us.
 
-use super::{Discarded, Engine, Held, Visitor};
+use super::{Cause, Discarded, Engine, Held, Lane, Listener, Visitor};
 use crate::entry::Entry;
 use moka::notification::RemovalCause;
 use perf_core::Counter;
@@ -15,15 +15,24 @@ pub(crate) struct Moka<K, V> {
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> Moka<K, V> {
-    pub(crate) fn new(capacity: u64) -> Self {
+    pub(crate) fn new(capacity: u64, listener: Option<Listener<K, V>>) -> Self {
         let evicted = Arc::new(Counter::new());
         let counter = Arc::clone(&evicted);
         let cache = moka::sync::Cache::builder()
             .max_capacity(capacity)
             .weigher(|_, entry: &Arc<Entry<K, V>>| u32::try_from(entry.weight).unwrap_or(u32::MAX))
-            .eviction_listener(move |_, _, cause| {
-                if cause == RemovalCause::Size {
+            .eviction_listener(move |_, entry: Arc<Entry<K, V>>, cause| {
+                let cause = match cause {
+                    RemovalCause::Size => Cause::Room,
+                    RemovalCause::Expired => Cause::Expired,
+                    RemovalCause::Replaced => Cause::Replaced,
+                    RemovalCause::Explicit => Cause::Invalidated,
+                };
+                if cause == Cause::Room {
                     counter.increment();
+                }
+                if let Some(listener) = &listener {
+                    listener(&entry.key, entry.value.as_ref(), cause);
                 }
             })
             .build_with_hasher(foldhash::quality::RandomState::default());
@@ -32,12 +41,12 @@ impl<K: crate::Key, V: Send + Sync + 'static> Moka<K, V> {
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
-    fn get<Q>(&self, _: u64, key: &Q) -> Option<Held<K, V>>
+    fn get<Q>(&self, _: &'static Lane, _: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.cache.get(key).map(Held::Owned)
+        self.cache.get(key).map(Held::from)
     }
 
     fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V> {
@@ -45,12 +54,16 @@ impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for Moka<K, V> {
         Discarded::default()
     }
 
-    fn remove<Q>(&self, _: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    fn remove<Q>(&self, _: u64, key: &Q) -> Discarded<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.cache.remove(key)
+        let mut discarded = Discarded::default();
+        if let Some(entry) = self.cache.remove(key) {
+            discarded.free(entry);
+        }
+        discarded
     }
 
     fn clear(&self) -> Discarded<K, V> {

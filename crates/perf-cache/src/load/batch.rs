@@ -196,7 +196,10 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let (mut left, mut due) = (Vec::new(), Vec::new());
         for (index, key) in keys.iter().enumerate() {
             let hash = self.hash(key);
-            match self.probe(hash, key) {
+            if self.observer.is_sampled(hash) {
+                self.observe(hash, key);
+            }
+            match self.probe(self.held(hash, key), tick()) {
                 Probe::Ready(held, freshness) => outcomes[index] = Some(Ok(Hit::new(held, freshness))),
                 Probe::Refresh(held, freshness) => {
                     due.extend(self.depart_refresh(hash, key, options, &held));
@@ -271,7 +274,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if joined_at.is_some_and(|joined_at| self.is_overtaken_for(joined_at, &seat, &entry.tags)) {
             return None;
         }
-        Some(Ok(Hit::new(Held::Owned(entry), freshness)))
+        Some(Ok(Hit::new(entry.into(), freshness)))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::{LoadOptions, Loader, Start};
 use crate::cache::Cache;
+use crate::clock::{Tick, tick};
 use crate::config::CancelPolicy;
+use crate::engine::{Held, lane};
 use crate::error::{Failure, LoadError};
 use crate::hit::{Freshness, Hit};
 use crate::tag::Tag;
@@ -33,7 +35,8 @@ pub struct LoadCall<'c, K, V, Q: ?Sized, L, O> {
     cache: &'c Cache<K, V>,
     key: &'c Q,
     loader: Option<L>,
-    options: LoadOptions,
+    /// `None` is as good as none said: a call without options is small to make and to move.
+    options: Option<LoadOptions>,
     slow: Option<Slow<'c, K, V>>,
     output: PhantomData<fn() -> O>,
 }
@@ -51,52 +54,59 @@ pub trait Finish<K, V> {
     #[doc(hidden)]
     type Output;
 
+    /// What a call gives that ends with this.
     #[doc(hidden)]
-    fn finish(hit: Option<Hit<K, V>>) -> Result<Self::Output, Failure>;
+    fn finish(hit: Option<Hit<K, V>>) -> Option<Self::Output>;
 }
 
 impl<K, V> Finish<K, V> for Value {
     type Output = Hit<K, V>;
 
-    fn finish(hit: Option<Hit<K, V>>) -> Result<Hit<K, V>, Failure> {
-        hit.ok_or(Failure::Missing)
+    #[inline]
+    fn finish(hit: Option<Hit<K, V>>) -> Option<Hit<K, V>> {
+        hit
     }
 }
 
 impl<K, V> Finish<K, V> for Find {
     type Output = Option<Hit<K, V>>;
 
-    fn finish(hit: Option<Hit<K, V>>) -> Result<Option<Hit<K, V>>, Failure> {
-        Ok(hit)
+    #[inline]
+    fn finish(hit: Option<Hit<K, V>>) -> Option<Option<Hit<K, V>>> {
+        Some(hit)
     }
 }
 
 impl<'c, K, V, Q: ?Sized, L, O> LoadCall<'c, K, V, Q, L, O> {
     pub(crate) const fn new(cache: &'c Cache<K, V>, key: &'c Q, loader: L) -> Self {
-        Self { cache, key, loader: Some(loader), options: LoadOptions::NONE, slow: None, output: PhantomData }
+        Self { cache, key, loader: Some(loader), options: None, slow: None, output: PhantomData }
+    }
+
+    fn options_mut(&mut self) -> &mut LoadOptions {
+        self.options.get_or_insert(LoadOptions::NONE)
     }
 
     /// Tags of the value if this call loads it; the loader may add more. A hit keeps the tags it was stored with.
     pub fn tags(mut self, tags: impl IntoIterator<Item = Tag>) -> Self {
-        self.options.tags.extend(tags);
+        self.options_mut().tags.extend(tags);
         self
     }
 
     /// The life of the value if this call loads it, instead of the configured one.
-    pub const fn fresh(mut self, life: Duration) -> Self {
-        self.options.fresh = Some(life);
+    pub fn fresh(mut self, life: Duration) -> Self {
+        self.options_mut().fresh = Some(life);
         self
     }
 
     /// The caller waits no longer than this. The load itself goes on.
     pub fn deadline(mut self, deadline: impl Into<Deadline>) -> Self {
-        self.options.deadline = deadline.into();
+        self.options_mut().deadline = deadline.into();
         self
     }
 
     /// What becomes of the load when this caller gives up and nobody else waits, instead of what is configured.
-    pub const fn on_cancel(mut self, policy: CancelPolicy) -> Self {
-        self.options.cancel = Some(policy);
+    pub fn on_cancel(mut self, policy: CancelPolicy) -> Self {
+        self.options_mut().cancel = Some(policy);
         self
     }
 
@@ -120,20 +130,37 @@ where
 {
     type Output = Result<O::Output, LoadError<L::Error>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.slow.is_none() {
-            let Some(loader) = this.loader.take() else { return Poll::Pending };
-            match this.probe(loader) {
-                Ok(hit) => return Poll::Ready(O::finish(hit).map_err(Failure::typed)),
-                Err(slow) => this.slow = Some(slow),
+        if this.slow.is_none() && this.loader.is_some() {
+            let inner = &*this.cache.0;
+            let now = tick();
+            let hash = inner.hash(this.key);
+            if inner.observer.is_sampled(hash) {
+                inner.observe(hash, this.key);
+            }
+            let found = match lane() {
+                Some(lane) if inner.shadow.is_none() => match inner.engine.get(lane, hash, this.key) {
+                    Some(held) if inner.is_plain(&held, now) => {
+                        this.loader = None;
+                        return finish::<O, _, _, _>(inner.serve(lane, held));
+                    }
+                    found => found,
+                },
+                _ => inner.held(hash, this.key),
+            };
+            if let Some(ready) = this.begin(found, hash, now) {
+                return ready;
             }
         }
-        let Some(slow) = &mut this.slow else { return Poll::Pending };
-        let ended = std::task::ready!(slow.as_mut().poll(context));
-        this.slow = None;
-        Poll::Ready(ended.and_then(O::finish).map_err(Failure::typed))
+        this.wait(context)
     }
+}
+
+#[inline]
+fn finish<O: Finish<K, V>, K, V, E>(hit: Option<Hit<K, V>>) -> Poll<Result<O::Output, LoadError<E>>> {
+    Poll::Ready(O::finish(hit).ok_or(LoadError::Missing))
 }
 
 impl<'c, K, V, Q, L, O> LoadCall<'c, K, V, Q, L, O>
@@ -142,30 +169,47 @@ where
     V: Send + Sync + 'static,
     Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     L: Loader<K, V>,
+    O: Finish<K, V>,
 {
-    /// Looks into memory; what is not there is a future that waits for a load.
-    #[inline]
-    fn probe(&mut self, loader: L) -> Result<Option<Hit<K, V>>, Slow<'c, K, V>> {
+    /// Answers with what memory has, or begins to wait for a load.
+    #[inline(never)]
+    fn begin(
+        &mut self,
+        found: Option<Held<K, V>>,
+        hash: u64,
+        now: Tick,
+    ) -> Option<Poll<Result<O::Output, LoadError<L::Error>>>> {
         let inner = &self.cache.0;
-        let hash = inner.hash(self.key);
+        let loader = self.loader.take()?;
         if let Some(shadow) = &inner.shadow
             && shadow.is_due()
             && let Some(held) = inner.fresh(hash, self.key)
         {
             inner.verify(boxed(loader), &held);
-            return Ok(Hit::new(held, Freshness::Fresh));
+            return Some(finish::<O, _, _, _>(Hit::new(held, Freshness::Fresh)));
         }
-        match inner.probe(hash, self.key) {
-            Probe::Ready(held, freshness) => Ok(Hit::new(held, freshness)),
+        let options = self.options.take().unwrap_or(LoadOptions::NONE);
+        match inner.probe(found, now) {
+            Probe::Ready(held, freshness) => Some(finish::<O, _, _, _>(Hit::new(held, freshness))),
             Probe::Refresh(held, freshness) => {
-                let options = std::mem::replace(&mut self.options, LoadOptions::NONE);
                 inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);
-                Ok(Hit::new(held, freshness))
+                Some(finish::<O, _, _, _>(Hit::new(held, freshness)))
             }
             Probe::Load(_) => {
-                let options = std::mem::replace(&mut self.options, LoadOptions::NONE);
-                Err(Box::pin(inner.wait_for(hash, self.key.to_owned(), boxed(loader), options)))
+                self.slow = Some(Box::pin(inner.wait_for(hash, self.key.to_owned(), boxed(loader), options)));
+                None
             }
+        }
+    }
+
+    #[inline(never)]
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<O::Output, LoadError<L::Error>>> {
+        let Some(slow) = &mut self.slow else { return Poll::Pending };
+        let ended = std::task::ready!(slow.as_mut().poll(context));
+        self.slow = None;
+        match ended {
+            Ok(hit) => finish::<O, _, _, _>(hit),
+            Err(failure) => Poll::Ready(Err(failure.typed())),
         }
     }
 }

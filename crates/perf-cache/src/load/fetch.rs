@@ -3,7 +3,6 @@
 use crate::Key;
 use crate::cache::{Cache, Inner};
 use crate::clock::tick;
-use crate::engine::Held;
 use crate::hit::{Freshness, Hit, Lookup};
 use crate::load::Probe;
 use crate::remote::shared::Fetched;
@@ -96,6 +95,6 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let discarded = valid.then(|| self.store(&entry, now));
         drop(shard);
         drop(discarded);
-        valid.then(|| Hit::new(Held::Owned(entry), Freshness::Fresh)).flatten()
+        valid.then(|| Hit::new(entry.into(), Freshness::Fresh)).flatten()
     }
 }

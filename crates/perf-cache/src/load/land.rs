@@ -178,7 +178,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             )));
         };
         let entry = base.to_arc();
-        let held = self.inner.engine.get(self.hash, &self.key);
+        let held = self.inner.held(self.hash, &self.key);
         let same = held.is_some_and(|held| std::ptr::eq(&raw const *held, Arc::as_ptr(&entry)));
         if self.is_held(&entry.tags) {
             self.inner.numbers.held.increment();
@@ -224,7 +224,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Serves what is left of an older value instead of the failure, if that is allowed.
     fn fall_back(&self, failure: Failure) -> Landing<K, V> {
         let now = tick();
-        let Some(held) = self.inner.engine.get(self.hash, &self.key) else { return Err(failure) };
+        let Some(held) = self.inner.held(self.hash, &self.key) else { return Err(failure) };
         let useful = held.age(now) != Age::Dead && self.inner.is_allowed(&held);
         if !useful || held.value.is_none() || !self.inner.tolerates(&failure) {
             return Err(failure);

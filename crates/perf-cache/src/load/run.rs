@@ -8,10 +8,10 @@ use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::{Tick, tick};
-use crate::engine::Held;
+use crate::engine::{Held, Lane, with_lane};
 use crate::entry::Age;
 use crate::error::{Erased, Failure};
-use crate::hit::Freshness;
+use crate::hit::{Freshness, Hit};
 use crate::load::Loaded;
 use crate::remote::port::Position;
 use perf_core::{Reason, Rejected, time};
@@ -35,17 +35,30 @@ pub(crate) enum Probe<K, V> {
 }
 
 impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
-    /// Looks into memory and counts what it found.
+    /// Whether the entry may be served as it is, which is all that most hits ask: nothing was fenced since it was last
+    /// looked at, the log is followed, and it is neither due for a refresh nor past its life.
     #[inline]
-    pub(crate) fn probe<Q>(&self, hash: u64, key: &Q) -> Probe<K, V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        if self.observer.is_sampled(hash) {
-            self.observe(hash, key);
+    pub(crate) fn is_plain(&self, held: &Held<K, V>, now: Tick) -> bool {
+        held.seen() >= self.space.fences.newest()
+            && held.is_calm(now)
+            && self.space.degraded_since.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    /// Serves an entry for which [`Inner::is_plain`] holds, and counts it.
+    #[inline]
+    pub(crate) fn serve(&self, lane: &Lane, held: Held<K, V>) -> Option<Hit<K, V>> {
+        let hit = Hit::fresh(held);
+        match hit {
+            Some(_) => self.numbers.hits.increment_in(lane),
+            None => self.numbers.nothing.increment(),
         }
-        let probe = self.look(hash, key);
+        hit
+    }
+
+    /// What to do with what the engine has of a key; counts it.
+    #[inline(never)]
+    pub(crate) fn probe(&self, found: Option<Held<K, V>>, now: Tick) -> Probe<K, V> {
+        let probe = self.judge(found, now);
         match &probe {
             Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => self.count(held, freshness),
             Probe::Load(_) => self.numbers.misses.increment(),
@@ -61,27 +74,36 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let held = self.engine.get(hash, key);
+        let held = self.held(hash, key);
         self.observer.observe(hash, held.as_ref(), || self.numbers.reads());
     }
 
     /// Looks into memory.
-    #[inline]
     pub(crate) fn look<Q>(&self, hash: u64, key: &Q) -> Probe<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let Some(held) = self.engine.get(hash, key) else { return Probe::Load(None) };
+        self.judge(self.held(hash, key), tick())
+    }
+
+    /// What the engine has of a key.
+    pub(crate) fn held<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        with_lane(|lane| self.engine.get(lane, hash, key))
+    }
+
+    /// What to do with what the engine has of a key.
+    pub(crate) fn judge(&self, found: Option<Held<K, V>>, now: Tick) -> Probe<K, V> {
+        let Some(held) = found else { return Probe::Load(None) };
         if !self.is_allowed(&held) {
             return Probe::Load(None);
         }
-        let now = tick();
         if self.is_degraded(&held, now) {
             return Probe::Load(Some(held));
-        }
-        if held.is_calm(now) {
-            return Probe::Ready(held, Freshness::Fresh);
         }
         match held.age(now) {
             Age::Fresh => Probe::Ready(held, Freshness::Fresh),

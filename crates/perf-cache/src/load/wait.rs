@@ -75,7 +75,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                     if matches!(freshness, Freshness::StaleError(_)) {
                         self.numbers.stale_error.increment();
                     }
-                    return Ok(Hit::new(Held::Owned(entry), freshness));
+                    return Ok(Hit::new(entry.into(), freshness));
                 }
             }
         }
@@ -133,7 +133,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         if !self.config.allow_invalidated_base {
             return None;
         }
-        self.engine.get(hash, key).filter(|held| held.value.is_some())
+        self.held(hash, key).filter(|held| held.value.is_some())
     }
 
     /// The error of the last load of a key, if it is to be remembered still.

@@ -102,7 +102,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub async fn explain(&self, key: &K) -> Explanation {
         let inner = &*self.0;
         let hash = inner.hash(key);
-        let held = inner.engine.get(hash, key);
+        let held = inner.held(hash, key);
         let entry = held.as_ref().map(|held| self.entry_state(held));
         let loading = inner
             .flights

@@ -84,7 +84,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 _ => false,
             };
             // The look comes after the load: an invalidation in between may be about this very change.
-            let present = inner.engine.get(held.hash, &held.key);
+            let present = inner.held(held.hash, &held.key);
             let is_present =
                 present.is_some_and(|present| std::ptr::eq(&raw const *present, &raw const *held));
             if !is_present || !inner.is_allowed(&held) {

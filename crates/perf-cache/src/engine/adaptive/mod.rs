@@ -9,7 +9,8 @@ mod simulate;
 mod sketch;
 mod table;
 
-use super::{Discarded, Engine, Held, Visitor};
+use super::held::{Bin, Removed};
+use super::{Cause, Discarded, Engine, Held, Lane, Listener, Visitor};
 use crate::clock::{Tick, tick};
 use crate::entry::Entry;
 use calendar::Calendar;
@@ -30,6 +31,7 @@ pub(crate) use simulate::Simulated;
 pub(crate) struct Adaptive<K, V> {
     shards: Box<[Shard<K, V>]>,
     capacity: u64,
+    listener: Option<Listener<K, V>>,
     evicted: Counter,
     expired: Counter,
 }
@@ -37,35 +39,53 @@ pub(crate) struct Adaptive<K, V> {
 struct Shard<K, V> {
     table: Table<K, V>,
     record: Record,
-    state: Mutex<State>,
+    state: Mutex<State<K, V>>,
+    /// Takes what is still being read when the shard goes. A pointer, because only `new` knows that the types allow it.
+    abandon: fn(Bin<Entry<K, V>>),
 }
 
-struct State {
+struct State<K, V> {
     policy: Policy,
     calendar: Calendar,
+    bin: Bin<Entry<K, V>>,
+    /// Weight in the bin.
+    binned: u64,
 }
 
 /// Dead entries dropped by one insertion at most, so that no writer pays for many.
 const PURGED: usize = 8;
+/// Entries taken out before it is looked which of them are still being read: a look costs some microseconds.
+const BATCH: usize = 32;
+/// The share of the capacity, as a divisor, that may wait for that look.
+const WAITING: u64 = 64;
 
-impl<K: Eq, V> Adaptive<K, V> {
+impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Adaptive<K, V> {
     /// An engine of this capacity over this many shards.
-    pub(crate) fn new(capacity: u64, shards: usize) -> Self {
+    pub(crate) fn new(capacity: u64, shards: usize, listener: Option<Listener<K, V>>) -> Self {
         let shards = shards.max(1).next_power_of_two();
         let share = (capacity / shards as u64).max(1);
         let shard = |_| Shard {
             table: Table::new(),
             record: Record::new(),
-            state: Mutex::new(State { policy: Policy::new(share), calendar: Calendar::default() }),
+            state: Mutex::new(State {
+                policy: Policy::new(share),
+                calendar: Calendar::default(),
+                bin: Bin::default(),
+                binned: 0,
+            }),
+            abandon: Bin::abandon,
         };
         Self {
             shards: (0..shards).map(shard).collect(),
             capacity: share,
+            listener,
             evicted: Counter::new(),
             expired: Counter::new(),
         }
     }
+}
 
+impl<K, V> Adaptive<K, V> {
     #[inline]
     fn shard(&self, hash: u64) -> &Shard<K, V> {
         // Bits that neither the tables nor the flights use.
@@ -75,84 +95,130 @@ impl<K: Eq, V> Adaptive<K, V> {
     fn sum(&self, of: impl Fn(&Policy) -> u64) -> u64 {
         self.shards.iter().map(|shard| of(&shard.lock().policy)).sum()
     }
+
+    fn discarded(&self) -> Discarded<K, V> {
+        Discarded::told_to(self.listener.clone())
+    }
 }
 
-impl<K: Eq, V> Shard<K, V> {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<K, V> Shard<K, V> {
+    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the policy what was hit since it last looked.
-    fn drain(&self, state: &mut State) {
-        self.record.drain(|token| {
-            let number = token as u32;
+    fn drain(&self, state: &mut State<K, V>) {
+        self.record.drain(|number, hash| {
             // The number may belong to another entry by now.
-            if state.policy.hash(number).is_some_and(|hash| hash >> 32 == token >> 32) {
+            if state.policy.hash(number).is_some_and(|held| held >> 32 == hash) {
                 state.policy.hit(number);
             }
         });
     }
+}
+
+impl<K: Eq, V> Shard<K, V> {
+    /// Entries were being moved while a reader looked: it asks again with them at rest.
+    #[cold]
+    #[inline(never)]
+    fn find_locked<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let _state = self.lock();
+        self.table.find(hash, |entry| entry.key.borrow() == key)
+    }
 
     /// Drops an entry that the policy or the calendar has named.
-    fn drop_number(&self, state: &mut State, number: u32, discarded: &mut Discarded<K, V>) {
+    fn drop_number(&self, state: &mut State<K, V>, number: u32, cause: Cause, to: &mut Discarded<K, V>) {
         let hash = state.policy.hash(number).unwrap_or_default();
-        discarded.extend(self.table.remove(hash, |entry| entry.number() == number));
+        let removed = self.table.remove(hash, |entry| entry.number() == number);
         state.calendar.cross_out(number);
         state.policy.remove(number);
+        state.discard(removed, cause, to);
     }
 
     /// Drops a few entries that are of no use to anyone any more.
-    fn purge(&self, state: &mut State, now: Tick, expired: &Counter, discarded: &mut Discarded<K, V>) {
+    fn purge(&self, state: &mut State<K, V>, now: Tick, expired: &Counter, to: &mut Discarded<K, V>) {
         for _ in 0..PURGED {
             let Some(number) = state.calendar.due(now) else { return };
             let hash = state.policy.hash(number).unwrap_or_default();
-            let entry = self.table.find(hash, |entry| entry.number() == number);
-            match entry.map(|entry| entry.dead_at()) {
+            let end = self.table.find(hash, |entry| entry.number() == number).map(|entry| entry.dead_at());
+            match end {
                 Some(end) if end > now => state.calendar.enter(number, end),
                 _ => {
                     expired.increment();
-                    self.drop_number(state, number, discarded);
+                    self.drop_number(state, number, Cause::Expired, to);
                 }
             }
         }
     }
 }
 
+impl<K, V> State<K, V> {
+    fn discard(&mut self, removed: Option<Removed<Entry<K, V>>>, cause: Cause, to: &mut Discarded<K, V>) {
+        let Some(removed) = removed else { return };
+        to.tell(cause, || removed.to_arc());
+        self.binned += removed.weight;
+        self.bin.put(removed);
+    }
+
+    /// Lets go of what was taken out, once there is enough of it and as far as nobody reads it any more.
+    fn sweep(&mut self, capacity: u64, to: &mut Discarded<K, V>) {
+        if self.bin.len() >= BATCH || self.binned > capacity / WAITING {
+            self.sweep_now(to);
+        }
+    }
+
+    fn sweep_now(&mut self, to: &mut Discarded<K, V>) {
+        self.bin.sweep(|entry| {
+            self.binned -= entry.weight;
+            to.free(entry);
+        });
+    }
+}
+
+impl<K, V> Drop for Shard<K, V> {
+    fn drop(&mut self) {
+        let mut bin = std::mem::take(&mut self.lock().bin);
+        self.table.clear().into_iter().for_each(|removed| bin.put(removed));
+        (self.abandon)(bin);
+    }
+}
+
 impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
     #[inline]
-    fn get<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let shard = self.shard(hash);
-        let held = match shard.table.get(hash, key) {
-            Found::Entry(guard) => Held::Borrowed(guard),
+        let held = match shard.table.get(lane, hash, key) {
+            Found::Entry(held) => held,
             Found::Nothing => return None,
-            Found::Unsure => {
-                let _state = shard.lock();
-                Held::Owned(shard.table.find(hash, |entry| entry.key.borrow() == key)?)
-            }
+            Found::Unsure => shard.find_locked(hash, key)?,
         };
-        shard.record.hit(u64::from(held.number()) | (hash >> 32 << 32));
+        shard.record.hit(lane, &held);
         Some(held)
     }
 
     fn insert(&self, entry: Arc<Entry<K, V>>) -> Discarded<K, V> {
         let shard = self.shard(entry.hash);
-        let mut discarded = Discarded::default();
+        let mut discarded = self.discarded();
         let mut state = shard.lock();
         let state = &mut *state;
         shard.drain(state);
         shard.purge(state, tick(), &self.expired, &mut discarded);
         let (hash, weight, end) = (entry.hash, entry.weight, entry.dead_at());
-        let older = shard.table.find(hash, |held| held.key == entry.key);
+        let older = shard.table.find(hash, |held| held.key == entry.key).map(|older| older.number());
         let number = match older {
-            Some(older) => {
-                let number = older.number();
+            Some(number) => {
                 entry.set_number(number);
                 state.policy.update(number, weight);
-                discarded.extend(shard.table.replace(entry, |held| held.number() == number));
+                let removed = shard.table.replace(entry, |held| held.number() == number);
+                state.discard(removed, Cause::Replaced, &mut discarded);
                 number
             }
             None => {
@@ -167,33 +233,39 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         let mut candidate = None;
         while let Some(number) = state.policy.evict(&mut candidate) {
             self.evicted.increment();
-            shard.drop_number(state, number, &mut discarded);
+            shard.drop_number(state, number, Cause::Room, &mut discarded);
         }
+        state.sweep(self.capacity, &mut discarded);
         discarded
     }
 
-    fn remove<Q>(&self, hash: u64, key: &Q) -> Option<Arc<Entry<K, V>>>
+    fn remove<Q>(&self, hash: u64, key: &Q) -> Discarded<K, V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let shard = self.shard(hash);
+        let mut discarded = self.discarded();
         let mut state = shard.lock();
-        let removed = shard.table.remove(hash, |entry| entry.key.borrow() == key)?;
-        state.calendar.cross_out(removed.number());
-        state.policy.remove(removed.number());
-        Some(removed)
+        if let Some(removed) = shard.table.remove(hash, |entry| entry.key.borrow() == key) {
+            state.calendar.cross_out(removed.number());
+            state.policy.remove(removed.number());
+            state.discard(Some(removed), Cause::Invalidated, &mut discarded);
+            state.sweep(self.capacity, &mut discarded);
+        }
+        discarded
     }
 
     fn clear(&self) -> Discarded<K, V> {
-        let mut discarded = Discarded::default();
+        let mut discarded = self.discarded();
         for shard in &self.shards {
             let mut state = shard.lock();
-            for entry in shard.table.clear() {
-                state.calendar.cross_out(entry.number());
-                state.policy.remove(entry.number());
-                discarded.extend(Some(entry));
+            for removed in shard.table.clear() {
+                state.calendar.cross_out(removed.number());
+                state.policy.remove(removed.number());
+                state.discard(Some(removed), Cause::Invalidated, &mut discarded);
             }
+            state.sweep_now(&mut discarded);
         }
         discarded
     }

@@ -24,21 +24,27 @@ fn hash(key: u64) -> u64 {
     foldhash::quality::FixedState::default().hash_one(key % 97)
 }
 
+fn get(engine: &Adaptive<u64, u64>, key: u64) -> Option<Held<u64, u64>> {
+    crate::engine::with_lane(|lane| engine.get(lane, hash(key), &key))
+}
+
 fn value(engine: &Adaptive<u64, u64>, key: u64) -> Option<u64> {
-    engine.get(hash(key), &key).and_then(|held| held.value)
+    get(engine, key).and_then(|held| held.value)
 }
 
 proptest! {
     /// The oracle is a map; with room for everything the engine is one too, whatever collides.
     #[test]
     fn with_room_for_all_it_is_a_map(ops in prop::collection::vec((0..300_u64, 0..4_u8, any::<u64>()), 1..600)) {
-        let engine = Adaptive::new(1000, 1);
+        let engine = Adaptive::new(1000, 1, None);
         let mut map = HashMap::new();
         for (key, op, new) in ops {
             match op {
                 0 => {
-                    let removed = engine.remove(hash(key), &key).and_then(|entry| entry.value);
+                    let removed = value(&engine, key);
+                    drop(engine.remove(hash(key), &key));
                     prop_assert_eq!(removed, map.remove(&key));
+                    prop_assert_eq!(value(&engine, key), None);
                 }
                 1 => prop_assert_eq!(value(&engine, key), map.get(&key).copied()),
                 _ => {
@@ -58,7 +64,7 @@ proptest! {
 
 #[test]
 fn readers_see_what_is_there_while_writers_move_it() {
-    let engine = Adaptive::new(4096, 1);
+    let engine = Adaptive::new(4096, 1, None);
     // Keys below 64 stay; the others come and go, which moves entries and grows the table.
     (0..64).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -80,7 +86,7 @@ fn readers_see_what_is_there_while_writers_move_it() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_entries_are_dropped_by_later_insertions() {
-    let engine = Adaptive::new(1000, 1);
+    let engine = Adaptive::new(1000, 1, None);
     (0..20).for_each(|key| drop(engine.insert(entry(key, key, Duration::from_secs(5)))));
     tokio::time::sleep(Duration::from_secs(10)).await;
     (100..104).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
@@ -89,19 +95,20 @@ async fn dead_entries_are_dropped_by_later_insertions() {
 
 #[test]
 fn more_than_fits_is_evicted_and_counted() {
-    let engine = Adaptive::new(100, 1);
+    let engine = Adaptive::new(100, 1, None);
     (0..500).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
     assert_eq!((engine.len(), engine.weight(), engine.evicted()), (100, 100, 400));
 }
 
 #[test]
 fn every_value_is_dropped_once_the_engine_and_its_readers_are_gone() {
-    let engine = Adaptive::new(1000, 4);
+    let engine = Adaptive::new(1000, 4, None);
     let entries: Vec<_> = (0..300).map(|key| entry(key, key, Duration::MAX)).collect();
     entries.iter().for_each(|entry| drop(engine.insert(Arc::clone(entry))));
-    let held: Vec<_> = (0..300).filter_map(|key| engine.get(hash(key), &key)).collect();
+    let held: Vec<_> = (0..300).filter_map(|key| get(&engine, key)).collect();
     assert_eq!(held.len(), 300);
     drop(engine);
     drop(held);
+    crate::engine::held::sweep_abandoned();
     assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
 }
