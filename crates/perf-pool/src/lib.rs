@@ -85,7 +85,7 @@ pub use managers::Redis;
 #[cfg(feature = "sqlite")]
 pub use managers::Sqlite;
 pub use pool::{
-    Acquire, Builder, CloseReport, Lease, METRICS, Order, Pool, PoolConfig, PoolStats, Unreturned,
+    Acquire, Builder, CloseReport, Fairness, Lease, METRICS, Order, Pool, PoolConfig, PoolStats, Unreturned,
 };
 
 /// The page for readers, whose example is a test.

@@ -34,7 +34,7 @@ impl Pool {
         let mut core = Core::new(config, Rng::seeded(1), now);
         core.running = true;
         let caller = Caller { site: Location::caller(), task: None };
-        let waiting = Waiting { deadline: Tick::NEVER, caller };
+        let waiting = Waiting { since: now, deadline: Tick::NEVER, caller };
         let seat = core.join(waiting, now).unwrap();
         let Some(Job::Connect { successor }) = core.jobs.pop_front() else { panic!("a connect is wanted") };
         let begun = core.begin(now, successor);
@@ -79,7 +79,7 @@ impl Pool {
         let seat = self.with(|core| match core.take(self.now, caller) {
             Take::Lease { entry, .. } => Ok(entry),
             _ => {
-                let waiting = Waiting { deadline: Tick::NEVER, caller };
+                let waiting = Waiting { since: self.now, deadline: Tick::NEVER, caller };
                 Err(core.join(waiting, self.now).unwrap())
             }
         });
@@ -172,7 +172,7 @@ fn a_deadline_that_passes_during_a_hand_off_loses_nothing() {
         let (pool, lease) = Pool::with_one_lease();
         let late = pool.now.after(std::time::Duration::from_secs(1));
         let caller = Caller { site: Location::caller(), task: None };
-        let waiting = Waiting { deadline: late, caller };
+        let waiting = Waiting { since: pool.now, deadline: late, caller };
         let seat = pool.with(|core| core.join(waiting, pool.now).unwrap());
         let returning = {
             let pool = Arc::clone(&pool);

@@ -3,6 +3,7 @@
 //! Every method takes `now` and leaves behind what is to be done after the lock is released: deliveries to waiters, jobs for
 //! the maintenance task, events to report.
 
+mod barge;
 mod entry;
 mod idle;
 #[cfg(all(test, perf_loom))]
@@ -91,6 +92,8 @@ pub(crate) enum Take<C> {
 pub(crate) struct Effects<C, K> {
     /// What waiters are given.
     pub(crate) deliveries: Vec<Delivery<C, K>>,
+    /// Who is told to look for itself.
+    pub(crate) nudges: Vec<Arc<Seat<C, K>>>,
     /// The maintenance task has something to do.
     pub(crate) signal: bool,
     /// Something changed that [`Pool::close`](crate::Pool::close) or a warm-up may wait for.
@@ -100,12 +103,16 @@ pub(crate) struct Effects<C, K> {
 
 impl<C, K> Effects<C, K> {
     const fn new() -> Self {
-        Self { deliveries: Vec::new(), signal: false, changed: false, events: Vec::new() }
+        Self { deliveries: Vec::new(), nudges: Vec::new(), signal: false, changed: false, events: Vec::new() }
     }
 
     #[inline]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.deliveries.is_empty() && !self.signal && !self.changed && self.events.is_empty()
+        self.deliveries.is_empty()
+            && self.nudges.is_empty()
+            && !self.signal
+            && !self.changed
+            && self.events.is_empty()
     }
 
     pub(crate) const fn take(&mut self) -> Self {
@@ -240,7 +247,7 @@ impl<C, K> Core<C, K> {
     /// Takes an idle connection that needs no check, if nobody waits for one.
     #[inline]
     pub(crate) fn take(&mut self, now: Tick, caller: Caller) -> Take<C> {
-        if !self.open || !self.queue.is_empty() {
+        if !self.open || !(self.queue.is_empty() || self.may_barge(now)) {
             return if self.closed { Take::Closed } else { Take::Wait };
         }
         let Some(resting) = self.pop_idle() else { return Take::Wait };
@@ -297,10 +304,14 @@ impl<C, K> Core<C, K> {
 
     /// A waiter goes away. What it was given and did not take belongs to the next one.
     pub(crate) fn leave(&mut self, seat: Arc<Seat<C, K>>, now: Tick) {
-        if let Err(chosen) = self.queue.leave(seat)
-            && let Some(Grant::Lease { entry, .. }) = chosen.leave()
-        {
-            self.give_on(entry, now);
+        match self.queue.leave(seat) {
+            // It may have been told of a connection that it did not take.
+            Ok(()) => self.nudge_oldest(),
+            Err(chosen) => {
+                if let Some(Grant::Lease { entry, .. }) = chosen.leave() {
+                    self.give_on(entry, now);
+                }
+            }
         }
     }
 

@@ -24,6 +24,7 @@ pub(crate) enum Refusal {
 /// Who waits, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
+    pub(crate) since: Tick,
     pub(crate) deadline: Tick,
     pub(crate) caller: Caller,
 }
@@ -104,6 +105,25 @@ impl<C, K> Queue<C, K> {
 
     pub(super) const fn next_deadline(&self) -> Tick {
         self.next_deadline
+    }
+
+    /// The oldest waiter: the first in the ring is never a gap.
+    fn first(&self) -> Option<&Item<C, K>> {
+        self.order.front()?.as_ref()
+    }
+
+    /// Since when the oldest waiter has waited.
+    pub(super) fn oldest_since(&self) -> Option<Tick> {
+        self.first().map(|item| item.waiting.since)
+    }
+
+    /// The seat of the oldest waiter.
+    pub(super) fn oldest_seat(&self) -> Option<Arc<Seat<C, K>>> {
+        self.first().map(|item| Arc::clone(&item.seat))
+    }
+
+    pub(super) fn is_oldest(&self, seat: &Arc<Seat<C, K>>) -> bool {
+        self.first().is_some_and(|item| Arc::ptr_eq(&item.seat, seat))
     }
 
     /// Chooses the oldest waiter for a connection, or gives it back when nobody waits.

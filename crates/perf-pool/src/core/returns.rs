@@ -63,7 +63,8 @@ impl<C, K> Core<C, K> {
             return None;
         }
         entry.idle_since = now;
-        if !self.queue.is_empty() && !self.is_suspect(&entry) && self.staying() <= self.ceiling() {
+        let direct = !self.queue.is_empty() && !self.is_suspect(&entry) && !self.may_barge(now);
+        if direct && self.staying() <= self.ceiling() {
             // From one hand to the next: the connection stays leased.
             let delivery = match self.hand_over(entry, now) {
                 Ok(delivery) => Some(delivery),
@@ -79,7 +80,7 @@ impl<C, K> Core<C, K> {
         self.end_hold(&entry);
         if self.is_over() {
             self.retire(entry, Why::Surplus);
-        } else if self.queue.is_empty() {
+        } else if self.queue.is_empty() || self.may_barge(now) {
             self.rest(entry);
         } else {
             self.start_check(entry);

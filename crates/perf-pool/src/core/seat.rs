@@ -66,6 +66,15 @@ impl<C, K> Seat<C, K> {
         Poll::Pending
     }
 
+    /// Tells the waiter to look for itself.
+    pub(crate) fn nudge(&self) {
+        let waker = match &*self.content() {
+            Content::Waiting(waker) => Some(waker.clone()),
+            Content::Fresh | Content::Given(..) | Content::Left => None,
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     /// The waiter goes away after it was chosen. Returns what was laid here already; if nothing was, it will be given
     /// back to the giver.
     pub(super) fn leave(&self) -> Option<Grant<C>> {

@@ -22,6 +22,9 @@ impl<C, K> Core<C, K> {
     }
 
     fn serve_from_idle(&mut self, now: Tick) {
+        if self.may_barge(now) {
+            return self.nudge_oldest();
+        }
         // A check under way will serve one waiter, so it is worth starting another only for the next.
         while self.queue.len() > self.counts.checking as usize {
             let Some(entry) = self.pop_idle().map(|resting| resting.entry) else { return };

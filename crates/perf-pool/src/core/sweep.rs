@@ -18,11 +18,16 @@ impl<C, K> Core<C, K> {
         }
         self.pump(now);
         let regular = now.after(self.config.maintenance_interval);
-        let next = [Some(self.queue.next_deadline()), self.next_attempt(), self.reconsider_at(now)]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .fold(regular, Tick::min);
+        let next = [
+            Some(self.queue.next_deadline()),
+            self.next_attempt(),
+            self.reconsider_at(now),
+            self.patience_ends(),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .fold(regular, Tick::min);
         self.planned = Some(regular);
         self.next_wake = Some(next);
         next

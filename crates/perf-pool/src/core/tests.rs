@@ -135,7 +135,7 @@ impl World {
                 Take::Wait | Take::Closed => {
                     let deadline = self.now.after(Duration::from_secs(2));
                     let caller = Caller { site, task: None };
-                    let waiting = Waiting { deadline, caller };
+                    let waiting = Waiting { since: self.now, deadline, caller };
                     if let Ok(seat) = self.core.join(waiting, self.now) {
                         self.queue.push((self.arrived, seat));
                         self.arrived += 1;

@@ -140,7 +140,7 @@ impl<'a, M: Manager> Acquire<'a, M> {
             core.totals.timed_out += 1;
             Err(Refusal::TimedOut)
         } else {
-            core.join(Waiting { deadline, caller }, since)
+            core.join(Waiting { since, deadline, caller }, since)
         };
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
@@ -159,6 +159,28 @@ impl<'a, M: Manager> Acquire<'a, M> {
             context.waker().wake_by_ref();
         }
         self.timer = Some(timer);
+    }
+
+    /// Nothing lies on the seat. Where connections rest for whoever comes first, this caller may have been told to come.
+    #[cold]
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
+        let State::Waiting(place) = &self.state else { return Poll::Pending };
+        let now = self.shared.clock.now();
+        if self.shared.barging && now < place.times.deadline {
+            let mut core = self.shared.lock();
+            let taken = core.take_as_oldest(&place.seat, now, Caller::here(self.site));
+            if let Take::Lease { entry, measured } = taken {
+                if place.times.measured {
+                    self.shared.waits.record_duration(now.since(place.times.since));
+                }
+                self.state = State::Done;
+                let lease = Lease::new(Arc::clone(self.shared), entry, measured);
+                self.shared.release(core);
+                return Poll::Ready(Ok(lease));
+            }
+            self.shared.release(core);
+        }
+        self.mind_deadline(context)
     }
 
     /// Gives up when this caller's own timer says so.
@@ -181,7 +203,11 @@ impl<'a, M: Manager> Acquire<'a, M> {
     fn resume(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
         let State::Waiting(place) = &self.state else { return Poll::Pending };
         let Poll::Ready((grant, Taken { other, keeper })) = place.seat.poll(context) else {
-            return if self.timer.is_some() { self.mind_deadline(context) } else { Poll::Pending };
+            return if self.shared.barging || self.timer.is_some() {
+                self.look(context)
+            } else {
+                Poll::Pending
+            };
         };
         let State::Waiting(Place { seat, times }) = std::mem::replace(&mut self.state, State::Done) else {
             return Poll::Pending;

@@ -1,5 +1,5 @@
 use super::Pool;
-use super::config::{Order, PoolConfig};
+use super::config::{Fairness, Order, PoolConfig};
 use super::shared::{Listener, Setup, Shared};
 use crate::clock::Clock;
 use crate::core::Core;
@@ -110,6 +110,8 @@ impl<M: Manager> Builder<M> {
         refuse_hopeless: bool,
         /// [`PoolConfig::order`].
         order: Order,
+        /// [`PoolConfig::fairness`].
+        fairness: Fairness,
     }
 
     /// Prepares each fresh connection before its first use, within `connect_timeout`: `|c| Box::pin(async move { … })`.

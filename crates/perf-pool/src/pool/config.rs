@@ -13,6 +13,23 @@ pub enum Order {
     Fifo,
 }
 
+/// Who is served when a connection comes back while callers wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Fairness {
+    /// The oldest waiter, always: nobody is overtaken.
+    #[default]
+    Strict,
+    /// Whoever comes first, as long as the oldest waiter has waited for less than `max_wait`; then the oldest waiter. It
+    /// saves a change of tasks for each lease and lengthens the longest waits: measure before you use it.
+    Barging {
+        /// How long the oldest waiter is overtaken at most.
+        #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
+        max_wait: Duration,
+    },
+}
+
 /// What a configuration file can say about a pool. The defaults are the constants of this type.
 ///
 /// ```
@@ -95,6 +112,8 @@ pub struct PoolConfig {
     pub refuse_hopeless: bool,
     /// Which idle connection is used next.
     pub order: Order,
+    /// Whether newcomers may overtake waiters for a moment.
+    pub fairness: Fairness,
 }
 
 impl PoolConfig {
@@ -218,6 +237,7 @@ impl Default for PoolConfig {
             fail_fast: false,
             refuse_hopeless: true,
             order: Order::default(),
+            fairness: Fairness::default(),
         }
     }
 }

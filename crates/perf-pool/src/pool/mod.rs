@@ -14,7 +14,7 @@ mod stats;
 pub use acquire::Acquire;
 pub use builder::Builder;
 pub use close::{CloseReport, Unreturned};
-pub use config::{Order, PoolConfig};
+pub use config::{Fairness, Order, PoolConfig};
 pub use lease::Lease;
 pub use stats::{METRICS, PoolStats};
 

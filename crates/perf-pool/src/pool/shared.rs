@@ -1,3 +1,4 @@
+use super::config::Fairness;
 use super::maintain;
 use crate::clock::{Clock, Tick};
 use crate::core::{Core, Delivery, Entry, Job, Refusal};
@@ -48,6 +49,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(super) listener: Option<Listener>,
     /// How long a caller waits unless it says otherwise.
     pub(super) acquire_timeout: Duration,
+    /// Whether waiters look for themselves.
+    pub(super) barging: bool,
     /// Wakes the maintenance task.
     pub(super) signal: Notify,
     /// Wakes whoever waits for the pool as a whole: to warm up, to drain.
@@ -70,6 +73,7 @@ impl<M: Manager> Shared<M> {
     ) -> Self {
         Self {
             acquire_timeout: core.config.acquire_timeout,
+            barging: core.config.fairness != Fairness::Strict,
             core: Mutex::new(core),
             clock,
             manager,
@@ -122,6 +126,7 @@ impl<M: Manager> Shared<M> {
         for delivery in effects.deliveries {
             self.deliver(delivery);
         }
+        effects.nudges.iter().for_each(|seat| seat.nudge());
         drop_quietly(undone);
         if let Some(listener) = &self.listener {
             for event in &effects.events {

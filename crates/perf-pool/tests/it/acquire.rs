@@ -143,3 +143,78 @@ async fn while_the_server_is_away_the_error_carries_the_last_reason() {
     assert!(attempts >= 2 && waited == ms(2000), "{attempts} attempts in {waited:?}");
     assert_eq!(u64::from(fake.connects()), pool.stats().connect_failed);
 }
+
+/// Statement 3: with barging a newcomer takes what rests while the oldest waiter has waited for less than the bound, and
+/// nobody is overtaken for longer.
+#[tokio::test(start_paused = true)]
+async fn barging_lets_newcomers_overtake_within_its_bound_only() {
+    let fairness = perf_pool::Fairness::Barging { max_wait: ms(50) };
+    let pool = Pool::builder(Fake::new()).max(1).fairness(fairness).build().unwrap();
+    let held = pool.acquire().await.unwrap();
+    let waiter = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let asked = time::now();
+            let lease = pool.acquire().await.unwrap();
+            (lease.id, asked.elapsed())
+        }
+    });
+    settle().await;
+    drop(held);
+    let newcomer = pool.try_acquire().expect("it rests, and the waiter has only been told");
+    time::sleep(ms(60)).await;
+    drop(newcomer);
+    assert!(pool.try_acquire().is_err(), "beyond the bound it is the waiter's");
+    assert_eq!(waiter.await.unwrap(), (1, ms(60)));
+    assert_eq!((pool.stats().idle, pool.stats().waiting), (1, 0));
+}
+
+/// Statement 3 and B: whoever is told of a connection and does not come, or goes away, holds up nobody for longer.
+#[tokio::test(start_paused = true)]
+async fn with_barging_a_waiter_that_does_not_come_is_passed_over() {
+    let fairness = perf_pool::Fairness::Barging { max_wait: ms(50) };
+    let pool = Pool::builder(Fake::new()).max(2).fairness(fairness).build().unwrap();
+    let held = [pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    let mut sleeper = Box::pin(pool.acquire());
+    let mut leaver = Box::pin(pool.acquire());
+    assert!(poll_once(pin!(&mut sleeper)).is_pending() && poll_once(pin!(&mut leaver)).is_pending());
+    let served = tokio::spawn({
+        let pool = pool.clone();
+        async move { drop(pool.acquire().await.unwrap()) }
+    });
+    settle().await;
+    drop(held);
+    drop(leaver);
+    time::timeout(ms(60), served).await.expect("the sleeper's patience ends").unwrap();
+    assert!(matches!(poll_once(pin!(&mut sleeper)), Poll::Ready(Ok(_))), "its own was kept for it");
+    drop(sleeper);
+    crate::accounts::assert_full_capacity(&pool).await;
+}
+
+/// Statement 3: many tasks on few connections with barging: all are served, and the wait is bounded.
+#[tokio::test(start_paused = true)]
+async fn with_barging_nobody_starves() {
+    let fairness = perf_pool::Fairness::Barging { max_wait: ms(20) };
+    let pool = Pool::builder(Fake::new()).max(2).fairness(fairness).refuse_hopeless(false).build().unwrap();
+    let workers: Vec<_> = (0..20)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut worst = ms(0);
+                for _ in 0..50 {
+                    let asked = time::now();
+                    let _lease = pool.acquire().await.unwrap();
+                    worst = worst.max(asked.elapsed());
+                    time::sleep(ms(1)).await;
+                }
+                worst
+            })
+        })
+        .collect();
+    for worker in workers {
+        let worst = worker.await.unwrap();
+        assert!(worst <= ms(60), "{worst:?}");
+    }
+    assert_eq!(pool.stats().acquired, 1000);
+    crate::accounts::assert_full_capacity(&pool).await;
+}
