@@ -1,4 +1,5 @@
 use crate::error::{Cause, Holder};
+use crate::sizing::Advice;
 use perf_core::time::Duration;
 use std::panic::Location;
 
@@ -26,6 +27,13 @@ pub enum PoolEvent {
         outer: &'static Location<'static>,
         /// Where it waits for the next.
         inner: &'static Location<'static>,
+    },
+    /// The sizing controller advises another size than the present one, for the first time or anew.
+    Advised {
+        /// The size, and why.
+        advice: Advice,
+        /// Whether the pool has taken it on.
+        taken: bool,
     },
     /// The process stood still, so that nothing idle is trusted any more.
     Stalled {

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::core::Core;
 use crate::event::PoolEvent;
 use crate::manager::Manager;
+use crate::sizing::SizingConfig;
 use perf_core::time::Duration;
 use perf_core::{InvalidConfig, Name, Rng};
 use std::fmt;
@@ -112,6 +113,8 @@ impl<M: Manager> Builder<M> {
         order: Order,
         /// [`PoolConfig::fairness`].
         fairness: Fairness,
+        /// [`PoolConfig::sizing`].
+        sizing: impl Into<Option<SizingConfig>>,
     }
 
     /// Prepares each fresh connection before its first use, within `connect_timeout`: `|c| Box::pin(async move { … })`.

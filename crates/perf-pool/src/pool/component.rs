@@ -1,7 +1,8 @@
 use super::Pool;
-use super::stats::{CONNECT, CONNECTIONS, HOLD, MAX, WAIT, WAITING};
+use super::stats::{ADVISED, CONNECT, CONNECTIONS, HOLD, MAX, WAIT, WAITING};
 use crate::manager::Manager;
 use perf_core::{Component, ComponentId, Health, Sink};
+use std::sync::atomic::Ordering;
 
 impl<M: Manager> Component for Pool<M> {
     fn id(&self) -> ComponentId {
@@ -25,6 +26,11 @@ impl<M: Manager> Component for Pool<M> {
             sink.gauge(&CONNECTIONS, &[("state", state)], count as f64);
         }
         sink.gauge(&MAX, &[], stats.max as f64);
+        let advised = match self.shared.advised.load(Ordering::Relaxed) {
+            0 => stats.max,
+            advised => advised,
+        };
+        sink.gauge(&ADVISED, &[], advised as f64);
         sink.gauge(&WAITING, &[], stats.waiting as f64);
         sink.histogram(&WAIT, &[], &self.shared.waits);
         sink.histogram(&HOLD, &[], &self.shared.holds);

@@ -1,3 +1,4 @@
+use crate::sizing::SizingConfig;
 use perf_core::{Backoff, InvalidConfig, duration};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ pub struct PoolConfig {
     pub order: Order,
     /// Whether newcomers may overtake waiters for a moment.
     pub fairness: Fairness,
+    /// Observes the load and finds the right size, acting on it or only telling. None: the size stays as it is.
+    pub sizing: Option<SizingConfig>,
 }
 
 impl PoolConfig {
@@ -175,6 +178,9 @@ impl PoolConfig {
             if value > self.max {
                 return Err(InvalidConfig::new(field, value, format!("0 to max, {}", self.max)));
             }
+        }
+        if let Some(sizing) = &self.sizing {
+            sizing.validate().map_err(|error| error.within("sizing"))?;
         }
         self.validate_times()
     }
@@ -238,6 +244,7 @@ impl Default for PoolConfig {
             refuse_hopeless: true,
             order: Order::default(),
             fairness: Fairness::default(),
+            sizing: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The environment variables that SQLAlchemy services know.
 
 use super::PoolConfig;
+use crate::sizing::{SizingConfig, SizingMode};
 use perf_core::time::Duration;
 use perf_core::{InvalidConfig, duration};
 
@@ -14,6 +15,7 @@ impl PoolConfig {
     /// | `DB_POOL_TIMEOUT` | `acquire_timeout` | seconds, or a duration such as `250ms` |
     /// | `DB_POOL_RECYCLE` | `max_lifetime` | seconds or a duration; −1: no limit |
     /// | `DB_POOL_MIN_IDLE` | `min_idle` | connections always open |
+    /// | `DB_POOL_SIZING` | `sizing` | `act`, `advise`, `shadow` or `off`, up to `max` |
     /// | `DB_POOL_OVERFLOW_LINGER` | `overflow_linger` | seconds or a duration; 0 is SQLAlchemy's own behaviour |
     ///
     /// What is not set keeps its default.
@@ -73,8 +75,23 @@ impl PoolConfig {
         if let Some((name, text)) = find("OVERFLOW_LINGER") {
             config.overflow_linger = seconds(&name, &text)?;
         }
+        if let Some((name, text)) = find("SIZING") {
+            let mode = sizing_mode(&name, &text)?;
+            config.sizing =
+                mode.map(|mode| SizingConfig { mode, max: config.max, ..SizingConfig::default() });
+        }
         config.validate()?;
         Ok(config)
+    }
+}
+
+fn sizing_mode(name: &str, text: &str) -> Result<Option<SizingMode>, InvalidConfig> {
+    match text.trim() {
+        "off" => Ok(None),
+        "act" => Ok(Some(SizingMode::Act)),
+        "advise" => Ok(Some(SizingMode::Advise)),
+        "shadow" => Ok(Some(SizingMode::Shadow)),
+        _ => Err(InvalidConfig::new(name, text, "act, advise, shadow or off")),
     }
 }
 

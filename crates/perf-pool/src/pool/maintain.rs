@@ -1,13 +1,17 @@
 //! The one task of a pool: it connects, checks, resets and closes, so that no caller ever has to.
 
+use super::PoolStats;
 use super::shared::{Shared, drop_quietly};
 use crate::core::{Attempt, Begun, Entry, Job, Lost, Verdict};
 use crate::error::Cause;
+use crate::event::PoolEvent;
 use crate::manager::Manager;
+use crate::sizing::{Controller, Observer, SizingMode};
 use perf_core::duration;
 use perf_core::time::{self, Duration, Instant};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 
 /// Says that the pool has a maintenance task, for as long as that task exists, polled or not.
@@ -37,7 +41,11 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
     let mut connects = JoinSet::new();
     let mut others = JoinSet::new();
     let mut jobs = VecDeque::new();
+    let mut sizing = Sizing::of(shared);
     loop {
+        if let Some(sizing) = &mut sizing {
+            sizing.observe(shared);
+        }
         shared.clock.adjust();
         let now = shared.clock.now();
         let (next, finished, idle_out) = shared.with(|core| {
@@ -64,9 +72,50 @@ pub(super) async fn run<M: Manager>(running: Running<M>) {
         tokio::select! {
             () = shared.signal.notified() => {}
             () = sleep_until(shared.clock.instant(next)) => {}
+            () = sleep_until(sizing.as_ref().map(|sizing| sizing.observer.due)) => {}
             Some(_) = connects.join_next(), if !connects.is_empty() => {}
             Some(_) = others.join_next(), if !others.is_empty() => {}
         }
+    }
+}
+
+/// The sizing controller of a pool that has one.
+struct Sizing {
+    observer: Observer,
+    mode: SizingMode,
+    told: usize,
+}
+
+impl Sizing {
+    fn of<M: Manager>(shared: &Shared<M>) -> Option<Self> {
+        let config = shared.lock().config.sizing.clone()?;
+        let mode = config.mode;
+        // The configuration was validated when the pool was built.
+        let controller = Controller::new(config).ok()?;
+        let observer = Observer::new(controller, shared.waits.snapshot(), shared.holds.snapshot());
+        Some(Self { observer, mode, told: 0 })
+    }
+
+    /// Looks once a second, and does or tells what the controller advises.
+    fn observe<M: Manager>(&mut self, shared: &Shared<M>) {
+        if time::now() < self.observer.due {
+            return;
+        }
+        let stats = PoolStats::read(&shared.lock());
+        let advice = self.observer.observe(&stats, shared.waits.snapshot(), shared.holds.snapshot());
+        shared.advised.store(advice.target, Ordering::Relaxed);
+        let news = advice.target != stats.max && advice.target != self.told;
+        self.told = advice.target;
+        let taken = self.mode == SizingMode::Act;
+        let now = shared.clock.now();
+        shared.with(|core| {
+            if taken && advice.target != stats.max {
+                core.resize(advice.target, now);
+            }
+            if news && self.mode != SizingMode::Shadow {
+                core.effects.events.push(PoolEvent::Advised { advice, taken });
+            }
+        });
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(super) changed: Notify,
     /// Clones of the pool. The last one to go closes it; leases and tasks do not count.
     pub(super) handles: AtomicUsize,
+    /// The size that the sizing controller advises; zero until it has.
+    pub(super) advised: AtomicUsize,
     pub(super) waits: Histogram,
     pub(super) holds: Histogram,
     pub(super) connects: Histogram,
@@ -83,6 +85,7 @@ impl<M: Manager> Shared<M> {
             signal: Notify::new(),
             changed: Notify::new(),
             handles: AtomicUsize::new(1),
+            advised: AtomicUsize::new(0),
             waits: Histogram::new(),
             holds: Histogram::new(),
             connects: Histogram::new(),

@@ -71,6 +71,11 @@ const CLOSED: Desc = Desc::counter("perf_pool_closed_total", "Connections closed
 pub(super) const CONNECTIONS: Desc =
     Desc::gauge("perf_pool_connections", "Connections, by state", Unit::Count);
 pub(super) const MAX: Desc = Desc::gauge("perf_pool_max_connections", "Connections allowed", Unit::Count);
+pub(super) const ADVISED: Desc = Desc::gauge(
+    "perf_pool_advised_connections",
+    "Connections that the sizing controller advises; those allowed where there is none",
+    Unit::Count,
+);
 pub(super) const WAITING: Desc = Desc::gauge("perf_pool_waiting", "Callers waiting", Unit::Count);
 pub(super) const WAIT: Desc = Desc::histogram(
     "perf_pool_wait_seconds",
@@ -84,7 +89,7 @@ pub(super) const CONNECT: Desc =
 
 /// Every series a pool hands out. All carry the label `name`; the state of `perf_pool_connections` and the reason of
 /// `perf_pool_closed_total` and `perf_pool_refused_total` are labels too.
-pub const METRICS: [Desc; 20] = [
+pub const METRICS: [Desc; 21] = [
     ACQUIRED,
     WAITED,
     CANCELLED,
@@ -101,6 +106,7 @@ pub const METRICS: [Desc; 20] = [
     CLOSED,
     CONNECTIONS,
     MAX,
+    ADVISED,
     WAITING,
     WAIT,
     HOLD,

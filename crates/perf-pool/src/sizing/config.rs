@@ -1,3 +1,4 @@
+use super::SizingMode;
 use perf_core::InvalidConfig;
 use perf_core::time::Duration;
 
@@ -10,6 +11,8 @@ use perf_core::time::Duration;
 )]
 #[non_exhaustive]
 pub struct SizingConfig {
+    /// What is done with advice.
+    pub mode: SizingMode,
     /// Never fewer. At least 1.
     pub min: usize,
     /// Never more: the share of this instance in what the server allows.
@@ -67,6 +70,7 @@ impl SizingConfig {
 impl Default for SizingConfig {
     fn default() -> Self {
         Self {
+            mode: SizingMode::default(),
             min: 1,
             max: crate::PoolConfig::DEFAULT_MAX,
             beta: Self::DEFAULT_BETA,

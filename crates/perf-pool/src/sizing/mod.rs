@@ -11,6 +11,7 @@ mod state;
 mod tests;
 
 pub use config::SizingConfig;
+pub(crate) use drive::Observer;
 pub use drive::SizingMode;
 pub use erlang::erlang_c;
 pub use state::{Advice, Controller, Sample, SizingReason};

@@ -17,6 +17,8 @@ pub struct Sample {
     pub size: usize,
     /// Connections of these that nobody uses.
     pub idle: usize,
+    /// Tasks so far that waited on a full pool while they held one of its connections.
+    pub nested: u64,
 }
 
 /// Why a size is advised.
@@ -33,6 +35,8 @@ pub enum SizingReason {
     Idle,
     /// The last growth made leases longer and served nobody: the server is the bottleneck.
     ServerIsTheBottleneck,
+    /// Tasks that hold a connection wait for a second one: with enough of them a smaller pool stands still.
+    NestedAcquires,
 }
 
 /// What the controller advises, and from which numbers.
@@ -54,6 +58,7 @@ impl fmt::Display for Advice {
             SizingReason::Load => "the load asks for more",
             SizingReason::Waits => "callers wait for too long",
             SizingReason::Idle => "much has been idle for the whole window",
+            SizingReason::NestedAcquires => "tasks that hold a connection wait for a second one",
             SizingReason::ServerIsTheBottleneck => "the last growth made leases longer and served nobody",
         };
         write!(f, "{} connections for a load of {:.1}: {why}", self.target, self.load)
@@ -76,6 +81,8 @@ pub struct Controller {
     loads: VecDeque<f64>,
     idle_for: usize,
     growth: Option<Growth>,
+    /// The smallest size at which no task has been seen to wait for a second connection.
+    floor: usize,
     /// The size beyond which the server gets slower, and for how many observations that is believed.
     knee: Option<(usize, usize)>,
 }
@@ -92,7 +99,15 @@ impl Controller {
     /// As [`SizingConfig::validate`].
     pub fn new(config: SizingConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config, last: None, loads: VecDeque::new(), idle_for: 0, growth: None, knee: None })
+        Ok(Self {
+            config,
+            last: None,
+            loads: VecDeque::new(),
+            idle_for: 0,
+            growth: None,
+            floor: 0,
+            knee: None,
+        })
     }
 
     /// Takes in what was seen at `now`, about a second after the last time, and advises a size.
@@ -107,7 +122,13 @@ impl Controller {
         let rate = sample.acquired.saturating_sub(last.acquired) as f64 / elapsed;
         self.remember(rate * sample.mean_hold.as_secs_f64());
         self.idle_for = if self.is_idle(sample) { self.idle_for + 1 } else { 0 };
-        let (target, reason) = self.decide(sample, rate);
+        if sample.nested > last.nested {
+            self.floor = self.floor.max((sample.size + 1).min(self.config.max));
+        }
+        let (mut target, mut reason) = self.decide(sample, rate);
+        if target < self.floor {
+            (target, reason) = (self.floor, SizingReason::NestedAcquires);
+        }
         if target > sample.size && self.growth.is_none() {
             self.growth = Some(Growth { from: sample.size, hold: sample.mean_hold, rate });
         }

@@ -68,6 +68,7 @@ impl World {
                 wait_p95: Duration::from_millis(if full { 200 } else { 0 }),
                 size: self.size,
                 idle: (self.size as f64 - busy).max(0.0) as usize,
+                nested: 0,
             },
             self.now,
         );
@@ -147,4 +148,20 @@ fn limits_are_kept_and_named() {
     let mut controller = Controller::new(config).unwrap();
     let advice = controller.observe(Sample { size: 90, ..Sample::default() }, time::now());
     assert_eq!(advice.target, 20);
+}
+
+#[test]
+fn nested_acquires_set_a_floor() {
+    let mut controller = Controller::new(SizingConfig::default()).unwrap();
+    let (start, mut size) = (time::now(), 4);
+    for second in 0..200_u64 {
+        let nested = if second < 10 { 0 } else { 1 };
+        let sample = Sample { acquired: second, size, nested, ..Sample::default() };
+        let advice = controller.observe(sample, start + Duration::from_secs(second));
+        if second == 10 {
+            assert_eq!((advice.target, advice.reason), (5, SizingReason::NestedAcquires));
+        }
+        size = advice.target;
+    }
+    assert_eq!(size, 5, "idle as it is, it does not shrink below the floor");
 }

@@ -3,7 +3,8 @@
 use crate::fake::{Act, Fake, ms, settle};
 use perf_core::time::{self, Duration};
 use perf_core::{Component, Desc, Histogram, Label, Sink, Status};
-use perf_pool::{METRICS, Pool, PoolConfig};
+use perf_pool::sizing::{SizingConfig, SizingMode};
+use perf_pool::{METRICS, Pool, PoolConfig, PoolEvent};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -130,8 +131,10 @@ fn the_variables_of_sqlalchemy_are_understood() {
         ("DB_POOL_TIMEOUT", "30"),
         ("DB_POOL_RECYCLE", "3600"),
         ("DB_POOL_OVERFLOW_LINGER", "250ms"),
+        ("DB_POOL_SIZING", "act"),
     ])
     .unwrap();
+    assert_eq!(config.sizing.as_ref().map(|sizing| (sizing.mode, sizing.max)), Some((SizingMode::Act, 30)));
     assert_eq!((config.keep, config.max), (Some(20), 30));
     assert_eq!(config.acquire_timeout, Duration::from_secs(30));
     assert_eq!(config.max_lifetime, Some(Duration::from_secs(3600)));
@@ -143,7 +146,12 @@ fn the_variables_of_sqlalchemy_are_understood() {
     );
     assert_eq!(read(&[("DB_MAX_OVERFLOW", "-1")]).unwrap().max, PoolConfig::LARGEST_MAX);
     assert_eq!(read(&[]).unwrap(), PoolConfig::default());
-    for (name, value) in [("DB_POOL_SIZE", "many"), ("DB_POOL_TIMEOUT", "-3"), ("DB_POOL_RECYCLE", "soon")] {
+    for (name, value) in [
+        ("DB_POOL_SIZE", "many"),
+        ("DB_POOL_TIMEOUT", "-3"),
+        ("DB_POOL_RECYCLE", "soon"),
+        ("DB_POOL_SIZING", "yes"),
+    ] {
         let error =
             PoolConfig::from_variables("DB_POOL", |n| (n == name).then(|| value.to_owned())).unwrap_err();
         assert_eq!(error.field(), name);
@@ -193,4 +201,58 @@ fn a_configuration_reads_as_text_and_refuses_unknown_fields() {
     assert!(serde_json::from_str::<PoolConfig>(r#"{"maximum": 8}"#).is_err());
     let text = serde_json::to_string(&PoolConfig::default()).unwrap();
     assert_eq!(serde_json::from_str::<PoolConfig>(&text).unwrap(), PoolConfig::default());
+}
+
+/// §6: the pool observes itself. Twenty callers on four connections make it grow where it may act; otherwise it tells, or
+/// only shows, what it would do.
+#[tokio::test(start_paused = true)]
+async fn a_pool_with_sizing_acts_advises_or_only_shows() {
+    for mode in [SizingMode::Act, SizingMode::Advise, SizingMode::Shadow] {
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&told);
+        let mut sizing = SizingConfig::default();
+        (sizing.mode, sizing.max) = (mode, 40);
+        let pool = Pool::builder(Fake::new())
+            .max(4)
+            .refuse_hopeless(false)
+            .sizing(sizing)
+            .on_event(move |event| {
+                if let PoolEvent::Advised { advice, taken } = event {
+                    seen.lock().unwrap().push((advice.target, *taken));
+                }
+            })
+            .build()
+            .unwrap();
+        let callers: Vec<_> = (0..20)
+            .map(|_| {
+                let pool = pool.clone();
+                tokio::spawn(async move {
+                    let end = time::now() + Duration::from_secs(20);
+                    while time::now() < end {
+                        let _lease = pool.acquire().await.unwrap();
+                        time::sleep(ms(50)).await;
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let mut seen = Seen::default();
+        pool.collect(&mut seen);
+        let advised = seen.levels["perf_pool_advised_connections[]"];
+        let told = told.lock().unwrap();
+        match mode {
+            SizingMode::Act => {
+                assert!((20..=40).contains(&pool.stats().max), "{:?}", pool.stats());
+                assert!(told.iter().all(|(_, taken)| *taken) && !told.is_empty());
+            }
+            SizingMode::Advise => {
+                assert_eq!(pool.stats().max, 4);
+                assert!(told.iter().any(|(target, taken)| *target > 4 && !taken), "{told:?}");
+            }
+            _ => assert!(told.is_empty() && pool.stats().max == 4, "{told:?}"),
+        }
+        assert!(advised > 4.0, "{advised}");
+    }
 }
