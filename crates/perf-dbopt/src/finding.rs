@@ -49,6 +49,10 @@ pub enum FindingKind {
     Corruption,
     /// A setting should be another.
     Setting,
+    /// Much of a table is empty.
+    TableBloat,
+    /// Much of an index is empty.
+    IndexBloat,
 }
 
 /// Something found in a database, and what could be done about it. Nothing is done by finding it.
@@ -66,6 +70,25 @@ pub struct Finding {
     pub message: String,
     /// A statement that would change it, when one statement does.
     pub action: Option<String>,
+}
+
+impl Finding {
+    /// Something found, of which nothing can be done by one statement.
+    pub fn new(
+        kind: FindingKind,
+        severity: Severity,
+        object: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, severity, object: object.into(), message: message.into(), action: None }
+    }
+
+    /// The same with the statement that would change it.
+    #[must_use]
+    pub fn with_action(mut self, action: impl Into<String>) -> Self {
+        self.action = Some(action.into());
+        self
+    }
 }
 
 impl fmt::Display for Finding {

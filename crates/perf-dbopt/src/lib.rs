@@ -71,12 +71,14 @@ pub mod advise;
 mod apply;
 mod error;
 mod finding;
+mod maintenance;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod observe;
 mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod report;
 mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -88,8 +90,10 @@ pub use advise::{Workload, WorkloadQuery};
 pub use apply::Apply;
 pub use error::Error;
 pub use finding::{Finding, FindingKind, Severity};
+pub use maintenance::{Maintained, MaintenancePolicy};
 pub use observe::*;
 pub use pool::{PoolAdvice, PoolEvidence, PoolVerdict, advise_pool};
+pub use report::{Report, StatementLine};
 pub use sql::{
     Dialect, FINGERPRINT_VERSION, Fingerprint, Lexer, Token, TokenKind, fingerprint, normalize, statements,
 };

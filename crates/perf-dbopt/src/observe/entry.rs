@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) used: AtomicU64,
     /// When a plan was last asked for, likewise.
     pub(super) explained: AtomicU64,
+    /// When it was last looked at whether it is slow as a rule, likewise.
+    pub(super) looked: AtomicU64,
     /// Set when the entry left the table: whoever still finds it must look again.
     pub(super) evicted: AtomicBool,
 }
@@ -48,6 +50,7 @@ impl Entry {
             cancelled: AtomicU64::new(0),
             used: AtomicU64::new(0),
             explained: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
         }
     }

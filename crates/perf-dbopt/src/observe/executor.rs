@@ -71,20 +71,27 @@ impl RowsAffected for sqlx::mysql::MySqlQueryResult {
 }
 
 /// A query taken apart, so that its text can be read, and put together again.
-struct Parts<DB: Database> {
-    sql: SqlStr,
+pub(super) struct Parts<DB: Database> {
+    pub(super) sql: SqlStr,
     statement: Option<DB::Statement>,
-    arguments: Result<Option<DB::Arguments>, BoxDynError>,
+    pub(super) arguments: Result<Option<DB::Arguments>, BoxDynError>,
     persistent: bool,
 }
 
 impl<DB: Database> Parts<DB> {
     /// In this order: the text is taken last because that consumes the query.
-    fn of<'q>(mut query: impl Execute<'q, DB>) -> Self {
+    pub(super) fn of<'q>(mut query: impl Execute<'q, DB>) -> Self {
         let statement = query.statement().cloned();
         let arguments = query.take_arguments();
         let persistent = query.persistent();
         Self { sql: query.sql(), statement, arguments, persistent }
+    }
+}
+
+impl<DB: Database> Parts<DB> {
+    /// A query that is sent once, and not kept by the connection.
+    pub(super) fn once(sql: SqlStr, arguments: Option<DB::Arguments>) -> Self {
+        Self { sql, statement: None, arguments: Ok(arguments), persistent: false }
     }
 }
 

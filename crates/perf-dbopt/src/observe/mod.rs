@@ -6,6 +6,8 @@ mod event;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod executor;
 mod numbers;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod plans;
 mod recording;
 mod routes;
 mod scope;
@@ -25,6 +27,8 @@ pub use event::{NPlusOne, QueryEnd, QueryEvent, SlowQuery};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use executor::{Observed, RowsAffected};
 pub use numbers::{ObserverStats, SERIES};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use plans::{DEFAULT_PLAN_TIMEOUT, ObservedWithPlans, PlanRequests, SlowPlans};
 pub use recording::Recording;
 pub use routes::{RouteStat, StatementShare};
 pub use scope::batch;

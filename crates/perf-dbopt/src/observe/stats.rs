@@ -73,6 +73,12 @@ impl QueryStats {
         Self(Arc::new(Shared { enabled, table: Table::new(Arc::clone(&core)), core }))
     }
 
+    /// What the database is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.core.name
+    }
+
     /// Whose SQL it reads.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
@@ -205,6 +211,35 @@ impl QueryStats {
         let often =
             || entry.latency.snapshot().quantile(0.95).is_some_and(|p95| p95.high >= limit.as_secs_f64());
         free && often() && entry.explained.compare_exchange(last, at, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether the plan of this statement would be welcome if it turned out slow once more. Cheap for a statement that never
+    /// was slow, and looks at the distribution of the others once a second at most.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(super) fn wants_plan(&self, sql: &str) -> bool {
+        const LOOK_EVERY: u64 = 1_000_000_000;
+        let core = &self.0.core;
+        let found = self.0.table.find(sql);
+        let entry = Arc::clone(&found.entry);
+        super::table::keep(found.hash, found.entry);
+        if entry.max_nanos.load(Relaxed) < nanos(core.config.slow) {
+            return false;
+        }
+        let at = nanos(core.began.elapsed()).max(1);
+        let last = entry.explained.load(Relaxed);
+        if last != 0 && at.saturating_sub(last) < nanos(core.config.explain_every) {
+            return false;
+        }
+        let looked = entry.looked.load(Relaxed);
+        if looked != 0 && at.saturating_sub(looked) < LOOK_EVERY {
+            return false;
+        }
+        let limit = core.config.slow.as_secs_f64();
+        let often = entry.latency.snapshot().quantile(0.95).is_some_and(|p95| p95.high >= limit);
+        if !often {
+            entry.looked.store(at, Relaxed);
+        }
+        often
     }
 
     fn close_scope(&self, scope: &Scope) {

@@ -1,7 +1,8 @@
 //! What is wrong in a PostgreSQL database, from its catalogues: one query per kind, whatever the number of tables (B4, B7).
 
 use crate::error::Doing;
-use crate::{Apply, Error, Finding, FindingKind, Severity};
+use crate::{Apply, Error, Finding, FindingKind, Maintained, MaintenancePolicy, Severity};
+use perf_core::time::now;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 /// An unused index smaller than this is not worth a thought, as in PgHero.
@@ -13,7 +14,9 @@ const UNUSED_DAYS: i32 = 30;
 const CHECKS: [(FindingKind, &str); 10] = [
     (
         FindingKind::InvalidIndex,
-        "select i.indexrelid::regclass::text, 'not valid: every write pays for it, no read can use it', 1, \
+        "select i.indexrelid::regclass::text, case when c.relname ~ '_cc(new|old)[0-9]*$' \
+           then 'left by a REINDEX CONCURRENTLY that failed: every write pays for it, no read can use it' \
+           else 'not valid: every write pays for it, no read can use it' end, 1, \
          'DROP INDEX CONCURRENTLY ' || i.indexrelid::regclass from pg_index i join pg_class c on c.oid = i.indexrelid \
          where not i.indisvalid and c.relkind = 'i' \
          and not exists (select 1 from pg_stat_progress_create_index p where p.index_relid = i.indexrelid)",
@@ -164,33 +167,61 @@ pub async fn inspect(conn: &mut PgConnection) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-/// Runs VACUUM and ANALYZE where findings ask for it, and nothing else of what they propose. Returns the statements run.
+/// Does what the policy finds worth doing: VACUUM and ANALYZE, and rebuilding indexes where it says so.
 ///
-/// Tables locked by others are skipped, each statement waits at most three seconds for a lock, and nothing here rewrites a table.
+/// Tables locked by others are skipped, each statement waits at most three seconds for a lock and runs at most as long as is
+/// left of the budget, and nothing here rewrites a table. A statement that fails does not keep the others from being run.
 ///
 /// # Errors
 /// [`Error`] when the connection fails; what was done until then stays done, and harms nobody.
 ///
 /// # Cancel safety
-/// A dropped VACUUM or ANALYZE changes nothing.
+/// A dropped VACUUM or ANALYZE changes nothing; a dropped REINDEX may leave an invalid index, which
+/// [`inspect`] finds.
 pub async fn maintain(
     conn: &mut PgConnection,
     findings: &[Finding],
+    policy: &MaintenancePolicy,
     consent: &Apply,
-) -> Result<Vec<String>, Error> {
+) -> Result<Maintained, Error> {
     let _ = consent;
-    sqlx::raw_sql("set lock_timeout = '3s'").execute(&mut *conn).await.doing("prepare the session")?;
-    let mut done = Vec::new();
-    for finding in findings {
-        let wanted = matches!(finding.kind, FindingKind::NeedsVacuum | FindingKind::NeedsAnalyze);
-        if let Some(action) = finding.action.as_ref().filter(|_| wanted) {
-            sqlx::raw_sql(AssertSqlSafe(action.clone()))
-                .execute(&mut *conn)
-                .await
-                .doing("maintain a table")?;
-            done.push(action.clone());
+    let begin = now();
+    let mut maintained = Maintained::default();
+    let mut actions = policy.plan(findings).into_iter();
+    if let Some(window) = policy.window
+        && !window.contains(minute(conn).await?)
+    {
+        maintained.outside_window = true;
+        maintained.left = actions.collect();
+        return Ok(maintained);
+    }
+    for action in actions.by_ref() {
+        let left = policy.budget.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            maintained.left.push(action);
+            break;
+        }
+        let limits =
+            format!("set lock_timeout = '3s'; set statement_timeout = '{}ms'", left.as_millis().max(1));
+        sqlx::raw_sql(AssertSqlSafe(limits)).execute(&mut *conn).await.doing("prepare the session")?;
+        match sqlx::raw_sql(AssertSqlSafe(action.clone())).execute(&mut *conn).await {
+            Ok(_) => maintained.done.push(action),
+            // Refused by the server, which still listens.
+            Err(sqlx::Error::Database(error)) => maintained.failed.push((action, error.message().to_owned())),
+            Err(error) => return Err(error).doing("maintain a table"),
         }
     }
-    sqlx::raw_sql("reset lock_timeout").execute(&mut *conn).await.doing("restore the session")?;
-    Ok(done)
+    maintained.left.extend(actions);
+    let reset = "reset lock_timeout; reset statement_timeout";
+    sqlx::raw_sql(reset).execute(&mut *conn).await.doing("restore the session")?;
+    Ok(maintained)
+}
+
+/// The minute of the day, in UTC by the server's clock.
+async fn minute(conn: &mut PgConnection) -> Result<u16, Error> {
+    let sql = "select (extract(hour from t.utc) * 60 + extract(minute from t.utc))::int4 \
+               from (select clock_timestamp() at time zone 'utc' as utc) t";
+    let minute: i32 =
+        sqlx::query_scalar(sql).persistent(false).fetch_one(conn).await.doing("read the clock")?;
+    Ok(u16::try_from(minute).unwrap_or_default())
 }

@@ -1,21 +1,27 @@
 //! PostgreSQL: plans of normalised statements, index advice through HypoPG, and applying it safely.
 
+mod activity;
 mod advisor;
 mod apply;
 mod catalog;
+mod health;
 mod inspect;
+mod plan_findings;
 mod planner;
 mod repair;
 mod size;
 mod sources;
 
+pub use activity::{ActivitySamples, Doings};
 pub use advisor::{HypoPg, Posed, PostgresAdvisor, estimate_sizes};
 pub use apply::{
     Applied, ApplyPolicy, AuditEntry, AuditSink, Baseline, IndexApplier, IndexOutcome, IndexVerdict,
     JsonLines, NoAudit, Refusal, Repaired, Reverted, StatementChange, Trial, TrialOutcome, TrialPolicy,
     Verdict, VerifyPolicy, judge,
 };
+pub use health::{Growth, Host, TableSizes, advise_settings, bloat};
 pub use inspect::{inspect, maintain};
+pub use plan_findings::{PlanFinding, PlanFindingKind, analyze, plan_findings};
 pub use planner::{Explained, Explainer};
 pub use size::{ColumnSize, IndexSize};
 pub use sources::{Capability, StatementDelta, StatementsDelta, StatementsSnapshot};

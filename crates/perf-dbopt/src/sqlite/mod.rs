@@ -7,9 +7,11 @@
 mod advisor;
 mod apply;
 mod catalog;
+mod health;
 mod plan;
 mod sample;
 mod shadow;
 
 pub use advisor::SqliteAdvisor;
 pub use apply::{DEFAULT_MAX_ROWS, SqliteApplied, SqliteStep};
+pub use health::{check_integrity, inspect, maintain};

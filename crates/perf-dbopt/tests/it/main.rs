@@ -11,6 +11,8 @@ mod postgres_advice;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_apply;
 #[cfg(all(test, feature = "postgres"))]
+mod postgres_health;
+#[cfg(all(test, feature = "postgres"))]
 mod postgres_inspect;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_plans;
@@ -22,5 +24,7 @@ mod series;
 mod shop;
 #[cfg(all(test, feature = "sqlite"))]
 mod sqlite_advice;
+#[cfg(all(test, feature = "sqlite"))]
+mod sqlite_health;
 #[cfg(all(test, feature = "sqlite", feature = "tracing"))]
 mod tracing_route;

@@ -3,7 +3,7 @@
 
 use perf_core::time::now;
 use perf_dbopt::postgres::{inspect, maintain};
-use perf_dbopt::{Apply, Dialect, Finding, FindingKind, Severity};
+use perf_dbopt::{Apply, Dialect, Finding, FindingKind, MaintenancePolicy, Severity};
 use perf_testkit::PostgresServer;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
@@ -107,7 +107,10 @@ async fn b7_tables_that_need_it_are_vacuumed_and_analysed_on_request() {
         findings.iter().any(|f| f.kind == FindingKind::NeedsVacuum && f.object == "\"odd.Name\""),
         "{findings:?}"
     );
-    let done = maintain(&mut conn, &findings, &Apply::confirmed_by("test")).await.unwrap();
+    let done = maintain(&mut conn, &findings, &MaintenancePolicy::default(), &Apply::confirmed_by("test"))
+        .await
+        .unwrap()
+        .done;
     assert_eq!(done, ["VACUUM (SKIP_LOCKED) \"odd.Name\"", "ANALYZE (SKIP_LOCKED) \"odd.Name\""]);
     sqlx::raw_sql("select pg_stat_force_next_flush()").execute(&mut conn).await.unwrap();
     assert!(found(&mut conn, FindingKind::NeedsVacuum).await.is_empty());
