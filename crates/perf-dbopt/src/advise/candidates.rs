@@ -1,6 +1,6 @@
 //! Which indexes might help a statement. Generous on purpose: the planner decides.
 
-use super::index::{IndexDef, Key, KeyPart, quoted};
+use super::index::{IndexDef, Key, KeyPart, Method, quoted};
 use super::schema::{Schema, Table};
 use super::shape::{Roles, Shape};
 use crate::Dialect;
@@ -13,6 +13,11 @@ pub const MAX_COLUMNS: usize = 8;
 /// Candidates of one statement and table at most.
 const MAX_PER_TABLE: usize = 48;
 
+/// Below this many rows a block-range index narrows nothing worth the name.
+const BRIN_ROWS: f64 = 50_000.0;
+/// How well the rows must follow a column's order for block ranges to leave most of them out.
+const BRIN_CORRELATION: f64 = 0.9;
+
 /// What kinds of index may be proposed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kinds {
@@ -22,6 +27,8 @@ pub(crate) struct Kinds {
     pub(crate) partial: bool,
     pub(crate) expressions: bool,
     pub(crate) covering: bool,
+    /// Block-range indexes.
+    pub(crate) brin: bool,
 }
 
 /// The candidates of one statement.
@@ -36,6 +43,9 @@ pub(crate) fn candidates(shape: &Shape, schema: &Schema, kinds: Kinds) -> BTreeS
         }
         if kinds.expressions {
             add_expressions(&mut own, roles, table, kinds);
+        }
+        if kinds.brin && table.rows >= BRIN_ROWS {
+            add_block_ranges(&mut own, roles, table);
         }
         own.retain(|def| !is_there(def, table));
         all.extend(own);
@@ -162,6 +172,18 @@ fn covering(def: &IndexDef, rest: &[usize], table: &Table, kinds: Kinds) -> Inde
     let mut wide = def.clone();
     wide.keys.extend(names.map(Key::column));
     wide
+}
+
+/// Block ranges on single columns whose order the rows follow: they cost next to nothing.
+fn add_block_ranges(all: &mut BTreeSet<IndexDef>, roles: &Roles, table: &Table) {
+    for &column in roles.range.union(&roles.equal) {
+        let follows = table.columns[column].correlation.is_some_and(|it| it.abs() >= BRIN_CORRELATION);
+        if follows {
+            let mut def = plain(&[(column, false)], table);
+            def.method = Method::Brin;
+            all.insert(def);
+        }
+    }
 }
 
 fn add_expressions(all: &mut BTreeSet<IndexDef>, roles: &Roles, table: &Table, kinds: Kinds) {

@@ -46,6 +46,8 @@ pub struct AdvisorConfig {
     pub partial: bool,
     /// Whether indexes on expressions are considered. `true`.
     pub expressions: bool,
+    /// Whether block-range indexes are considered, where a large table's rows lie in the order of a column. `true`.
+    pub brin: bool,
 }
 
 impl Default for AdvisorConfig {
@@ -62,6 +64,7 @@ impl Default for AdvisorConfig {
             covering: true,
             partial: true,
             expressions: true,
+            brin: true,
         }
     }
 }

@@ -8,6 +8,8 @@ mod advice;
 mod candidates;
 mod config;
 mod costs;
+#[cfg(feature = "postgres")]
+mod heuristic;
 mod index;
 mod propose;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -33,6 +35,8 @@ pub use workload::{Workload, WorkloadQuery};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use candidates::Kinds;
+#[cfg(feature = "postgres")]
+pub(crate) use heuristic::Heuristic;
 #[cfg(feature = "postgres")]
 pub(crate) use index::quoted;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

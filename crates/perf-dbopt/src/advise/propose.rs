@@ -34,6 +34,7 @@ pub fn candidates_for(workload: &Workload, schema: &Schema) -> Vec<IndexDef> {
         partial: dialect != Dialect::MySql,
         expressions: dialect != Dialect::MySql,
         covering: true,
+        brin: dialect == Dialect::Postgres,
     };
     propose(&read(workload, schema), schema, kinds, 0.0)
 }

@@ -15,12 +15,21 @@ pub struct Column {
     pub width: f64,
     /// The share of rows in which it is NULL.
     pub nulls: f64,
+    /// How closely the rows on disk follow its order, from -1 to 1, as far as known.
+    pub correlation: Option<f64>,
 }
 
 impl Column {
     /// A column of which nothing but the name and type is known.
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: kind.into(), distinct: None, width: 8.0, nulls: 0.0 }
+        Self {
+            name: name.into(),
+            kind: kind.into(),
+            distinct: None,
+            width: 8.0,
+            nulls: 0.0,
+            correlation: None,
+        }
     }
 }
 

@@ -23,9 +23,9 @@ pub(super) struct Entry {
     pub(super) max_nanos: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) cancelled: AtomicU64,
-    /// When it was last used, in nanoseconds since the observer began; 0 when never.
+    /// When it was last looked up in the table, by the number of the look-up; 0 when never.
     pub(super) used: AtomicU64,
-    /// When a plan was last asked for, likewise.
+    /// When a plan was last asked for, in nanoseconds since the observer began; 0 when never.
     pub(super) explained: AtomicU64,
     /// When it was last looked at whether it is slow as a rule, likewise.
     pub(super) looked: AtomicU64,

@@ -119,7 +119,6 @@ impl Recording {
         if taken > entry.max_nanos.load(Relaxed) {
             entry.max_nanos.fetch_max(taken, Relaxed);
         }
-        entry.used.store(nanos(finished.saturating_duration_since(core.began)), Relaxed);
         if self.rows > 0 {
             entry.rows.add(self.rows);
             totals.rows.add(self.rows);

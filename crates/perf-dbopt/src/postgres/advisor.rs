@@ -11,11 +11,11 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What an index entry costs to write, in PostgreSQL's unit of one page read in order.
-const WRITE: WriteCost = WriteCost { entry: 0.5, per_doubling: 0.05 };
+pub(super) const WRITE: WriteCost = WriteCost { entry: 0.5, per_doubling: 0.05 };
 /// Below this share of pages visible to all, index-only scans visit the table so often that covering gains little.
 const VISIBLE: f64 = 0.8;
 
-/// Proposes indexes for a PostgreSQL database that has the extension HypoPG. It only plans, and reads catalogues.
+/// Proposes indexes for a PostgreSQL database, best with the extension HypoPG. It only plans, and reads catalogues.
 ///
 /// It needs a connection of its own while it runs: hypothetical indexes and prepared statements belong to the session.
 #[derive(Clone, Debug, Default)]
@@ -33,23 +33,41 @@ impl PostgresAdvisor {
         Ok(Self { config })
     }
 
+    pub(super) const fn config(&self) -> &AdvisorConfig {
+        &self.config
+    }
+
+    pub(super) const fn kinds(&self) -> Kinds {
+        Kinds {
+            dialect: Dialect::Postgres,
+            include: true,
+            partial: self.config.partial,
+            expressions: self.config.expressions,
+            covering: self.config.covering,
+            brin: self.config.brin,
+        }
+    }
+
     /// Whether HypoPG is installed in this database, and in which schema.
     async fn hypopg(conn: &mut PgConnection) -> Result<Option<String>, Error> {
         let sql = "select n.nspname::text from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'hypopg'";
         sqlx::query_scalar(sql).persistent(false).fetch_optional(conn).await.doing("look for HypoPG")
     }
 
-    /// Looks for the indexes that make the workload cheapest within the configured limits.
+    /// Looks for the indexes that make the workload cheapest within the configured limits. Without HypoPG the advice is an
+    /// estimate from statistics: its evidence says so, and a warning names the fix.
     ///
     /// # Errors
-    /// [`Error::Unexpected`] when HypoPG is not installed (`CREATE EXTENSION hypopg`), and [`Error`] when the database cannot be
-    /// read. A statement that cannot be planned is skipped with its reason instead.
+    /// [`Error`] when the database cannot be read. A statement that cannot be planned is skipped with its reason instead.
     ///
     /// # Cancel safety
     /// The database is only read. Hypothetical indexes may stay in the session, where nothing but its own EXPLAIN sees them;
     /// close the connection to be rid of them.
     pub async fn advise(&self, conn: &mut PgConnection, workload: &Workload) -> Result<Advice, Error> {
         let limits = self.config.limits();
+        if Self::hypopg(conn).await?.is_none() {
+            return self.estimate(conn, workload).await;
+        }
         let mut posed = self.pose(conn, workload).await?;
         posed.problem.limits = limits;
         let choice = search(&posed.problem, &mut posed.planner).await?;
@@ -66,7 +84,7 @@ impl PostgresAdvisor {
     /// States the problem without solving it: for those who search differently, or compare.
     ///
     /// # Errors
-    /// As [`advise`](PostgresAdvisor::advise).
+    /// As [`advise`](PostgresAdvisor::advise), and [`Error::Unexpected`] when HypoPG is not installed.
     pub async fn pose<'c>(
         &self,
         conn: &'c mut PgConnection,
@@ -91,14 +109,7 @@ impl PostgresAdvisor {
                 queries.push((query, shape));
             }
         }
-        let kinds = Kinds {
-            dialect: Dialect::Postgres,
-            include: true,
-            partial: self.config.partial,
-            expressions: self.config.expressions,
-            covering: self.config.covering,
-        };
-        let definitions = propose(&queries, &catalog.schema, kinds, self.config.min_rows as f64);
+        let definitions = propose(&queries, &catalog.schema, self.kinds(), self.config.min_rows as f64);
         let problem =
             pose(&queries, &catalog.schema, &definitions, |def, table| catalog.bytes(def, table), WRITE);
         planner.offer(&definitions);
@@ -145,7 +156,7 @@ fn homes(shape: &Shape, catalog: &Catalog) -> Option<BTreeSet<Home>> {
     shape.unknown.is_empty().then(|| shape.tables.keys().map(home).collect())
 }
 
-fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
+pub(super) fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
     if let Some(name) = shape.unknown.iter().find(|name| catalog.foreign.contains(name)) {
         return Some(SkipReason::ForeignTable(name.clone()));
     }

@@ -26,10 +26,10 @@ const TABLES: &str = "select c.oid::int8, n.nspname::text, c.relname::text, grea
     order by (n.nspname = 'public') desc, n.nspname, c.relname";
 
 const COLUMNS: &str = "select a.attrelid::int8, a.attname::text, t.typname::text, a.attlen::int4, a.attalign::text, t.typcategory::text, \
-    s.avg_width::int4, s.n_distinct::float8, s.null_frac::float8 \
+    s.avg_width::int4, s.n_distinct::float8, s.null_frac::float8, s.correlation::float8 \
     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
     join pg_type t on t.oid = a.atttypid \
-    left join lateral (select avg_width, n_distinct, null_frac from pg_stats s where s.schemaname = n.nspname \
+    left join lateral (select avg_width, n_distinct, null_frac, correlation from pg_stats s where s.schemaname = n.nspname \
       and s.tablename = c.relname and s.attname = a.attname order by s.inherited desc limit 1) s on true \
     where c.relkind in ('r', 'p', 'm', 'f') and a.attnum > 0 and not a.attisdropped \
     and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg\\_toast%' \
@@ -91,6 +91,7 @@ fn column(row: &sqlx::postgres::PgRow, rows: f64) -> (Column, ColumnSize) {
     column.distinct = distinct;
     column.width = width;
     column.nulls = row.get::<Option<f64>, _>(8).unwrap_or_default();
+    column.correlation = row.get(9);
     let size = ColumnSize {
         width,
         align: match align.as_str() {

@@ -5,6 +5,7 @@ mod advisor;
 mod apply;
 mod catalog;
 mod health;
+mod heuristic;
 mod inspect;
 mod plan_findings;
 mod planner;

@@ -97,7 +97,9 @@ impl IndexSize {
         let product: f64 = self.keys.iter().map(|key| key.distinct.max(1.0)).product();
         let seen =
             if self.keys.len() == 1 { product } else { product * (1.0 - (-self.rows / product).exp()) };
-        seen.min(self.rows).max(1.0)
+        // A key that is different in every row makes every combination different.
+        let least = self.keys.iter().map(|key| key.distinct).fold(1.0, f64::max);
+        seen.max(least).min(self.rows).max(1.0)
     }
 }
 

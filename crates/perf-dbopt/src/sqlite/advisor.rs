@@ -118,6 +118,7 @@ impl SqliteAdvisor {
             partial: self.config.partial,
             expressions: self.config.expressions,
             covering: self.config.covering,
+            brin: false,
         };
         let defs = propose(queries, schema, kinds, self.config.min_rows as f64);
         let cost = WriteCost { entry: WRITE_ENTRY, per_doubling: 1.0 };

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share may unwrap as tests may")]
 
 use crate::shop;
-use perf_dbopt::advise::{Advice, AdvisorConfig, SkipReason};
+use perf_dbopt::advise::{Advice, AdvisorConfig, Evidence, SkipReason};
 use perf_dbopt::postgres::PostgresAdvisor;
 use perf_dbopt::{Dialect, Workload};
 use perf_testkit::PostgresServer;
@@ -150,11 +150,41 @@ async fn budgets_in_bytes_hold_with_real_sizes() {
 }
 
 #[tokio::test]
-async fn b2_without_hypopg_the_error_names_the_fix() {
-    let server = PostgresServer::start().await.unwrap();
-    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
-    let error = PostgresAdvisor::default().advise(&mut conn, &workload()).await.unwrap_err();
+async fn b2_without_hypopg_there_is_an_estimate_that_says_so_and_names_the_fix() {
+    let (server, mut conn) = shop().await;
+    server.sql("drop extension hypopg").await.unwrap();
+    let workload = Workload::new(Dialect::Postgres)
+        .with("select id, total from orders where customer = $1 order by day desc limit 10", 1000)
+        .with("select * from product where id = $1", 1000)
+        .with("select * from nowhere where a = $1", 1);
+    let advice = PostgresAdvisor::default().advise(&mut conn, &workload).await.unwrap();
+    assert_eq!(advice.create.len(), 1, "the key of product is there already: {advice}");
+    assert_eq!(advice.create[0].index.columns().next(), Some("customer"));
+    assert_eq!(advice.create[0].evidence, Evidence::Heuristic);
+    assert!(advice.warnings.iter().any(|warning| warning.contains("CREATE EXTENSION hypopg")));
+    assert_eq!((advice.skipped.len(), advice.planner_calls), (1, 0));
+    let error = PostgresAdvisor::default().pose(&mut conn, &workload).await.unwrap_err();
     assert!(error.to_string().contains("CREATE EXTENSION hypopg"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_in_the_order_of_its_time_gets_block_ranges_when_room_is_short() {
+    let (server, mut conn) = shop().await;
+    server
+        .sql("create table log (at timestamp, kind int, body text); insert into log select timestamp '2024-01-01' + i * interval '1 minute', i % 7, repeat('x', 80) from generate_series(1, 200000) i; analyze log")
+        .await
+        .unwrap();
+    let sql = "select count(*), max(body) from log where at >= timestamp '2024-02-01' and at < timestamp '2024-02-02'";
+    let workload = Workload::new(Dialect::Postgres).with(sql, 100);
+    let mut config = AdvisorConfig::default();
+    config.max_bytes = Some(500_000);
+    let advice = PostgresAdvisor::new(config.clone()).unwrap().advise(&mut conn, &workload).await.unwrap();
+    assert_eq!(advice.create.len(), 1, "{advice}");
+    assert!(advice.create[0].ddl.contains("USING brin (at)"), "{advice}");
+    assert!(advice.relative_cost() < 0.7, "{advice}");
+    server.sql(&advice.create[0].ddl).await.unwrap();
+    let again = PostgresAdvisor::new(config).unwrap().advise(&mut conn, &workload).await.unwrap();
+    assert!(again.create.is_empty(), "it is there already: {again}");
 }
 
 #[tokio::test]
