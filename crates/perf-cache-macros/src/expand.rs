@@ -1,7 +1,7 @@
 //! What `#[cached]` writes: the function that asks the cache, and its companions.
 
 use crate::function::{Argument, Function};
-use crate::options::Options;
+use crate::options::{Options, Source};
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -17,7 +17,23 @@ pub(crate) fn cached(options: TokenStream, item: TokenStream) -> Result<TokenStr
             "an argument of the key needs a type with a name, not `impl Trait`",
         ));
     }
-    let plan = Plan { holder: function.holder(&options.cache), key, options: &options, function: &function };
+    let holder = match &options.cache {
+        Source::Place(place) => function.holder(place),
+        Source::Namespace { space, .. } => {
+            if let Some(holder) = function.holder(space) {
+                return Err(Error::new_spanned(
+                    space,
+                    format!(
+                        "`{}` is an argument; the space of a cache that is made once is a static",
+                        holder.name
+                    ),
+                ));
+            }
+            None
+        }
+    };
+    let plan = Plan { holder, key, options: &options, function: &function };
+    plan.refuse_generic_namespace()?;
     let (wrapper, companions) = (plan.wrapper(), plan.companions());
     Ok(quote! { #wrapper #companions })
 }
@@ -70,7 +86,7 @@ impl Plan<'_> {
     fn companions(&self) -> TokenStream {
         let Function { vis, name, attrs, .. } = self.function;
         let conditions: Vec<_> = attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
-        let (uncached, invalidate) = (self.uncached(), self.invalidate());
+        let (uncached, invalidate, made) = (self.uncached(), self.invalidate(), self.made());
         let about = format!("What belongs to the cached function [`{name}`](fn@{name}).");
         quote! {
             #(#conditions)*
@@ -83,6 +99,7 @@ impl Plan<'_> {
             impl #name {
                 #uncached
                 #invalidate
+                #made
             }
         }
     }
@@ -133,10 +150,60 @@ impl Plan<'_> {
 
     /// Binds a reference to the cache, through whatever holds it.
     fn cache(&self, name: &Ident, key: &TokenStream, value: &TokenStream) -> TokenStream {
-        let Options { home, cache: place, .. } = self.options;
-        // With the place's own span, so that a cache of another type is pointed at.
-        let borrowed = quote_spanned!(place.span()=> &#place);
+        let Options { home, cache, .. } = self.options;
+        let borrowed = match cache {
+            // With the place's own span, so that a cache of another type is pointed at.
+            Source::Place(place) => quote_spanned!(place.span()=> &#place),
+            Source::Namespace { .. } => {
+                let function = &self.function.name;
+                quote!(#function::cache())
+            }
+        };
         quote!(let #name: &#home::Cache<#key, #value> = #borrowed;)
+    }
+
+    /// The cache that is made at the first call.
+    fn made(&self) -> Option<TokenStream> {
+        let Source::Namespace { space, name: namespace, config } = &self.options.cache else { return None };
+        let (home, Function { vis, name, value, .. }) = (&self.options.home, self.function);
+        let key = self.key_type();
+        let config = config.as_ref().map(|config| quote_spanned!(config.span()=> .config(#config)));
+        let space = quote_spanned!(space.span()=> &#space);
+        let about = format!("The cache of [`{name}`](fn@{name}), made at the first call.");
+        let failed = format!("the cache of `{name}` cannot be made: {{}}");
+        Some(quote! {
+            #[doc = #about]
+            ///
+            /// # Panics
+            /// When the space has a cache of this name already, or a setting cannot be used.
+            #[allow(clippy::panic)]
+            #vis fn cache() -> &'static #home::Cache<#key, #value> {
+                static CACHE: ::std::sync::LazyLock<#home::Cache<#key, #value>> = ::std::sync::LazyLock::new(|| {
+                    let made = #home::CacheSpace::cache(#space, #namespace)#config.build();
+                    made.unwrap_or_else(|invalid| ::core::panic!(#failed, invalid))
+                });
+                &CACHE
+            }
+        })
+    }
+
+    /// One cache cannot hold values of several types.
+    fn refuse_generic_namespace(&self) -> Result<()> {
+        let Source::Namespace { name, .. } = &self.options.cache else { return Ok(()) };
+        let mut mentioned = Vec::new();
+        mention(self.key_type(), &mut mentioned);
+        mention(self.function.value.to_token_stream(), &mut mentioned);
+        let generic =
+            self.function.generics.params.iter().find(|parameter| is_mentioned(parameter, &mentioned));
+        generic.map_or(Ok(()), |parameter| {
+            let message = format!(
+                "the cache of `{}` is one for all `{}`, whose keys and values cannot depend on `{}`",
+                name.value(),
+                self.function.name,
+                parameter.to_token_stream()
+            );
+            Err(Error::new_spanned(name, message))
+        })
     }
 
     fn key_type(&self) -> TokenStream {

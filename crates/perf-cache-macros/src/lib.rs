@@ -16,7 +16,9 @@ use proc_macro::TokenStream;
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `cache = "USERS"` | where the `Cache<K, V>` is, with or without quotes: a static, mostly in a `LazyLock`, or an argument or a field of one (`"db.users"`). Required. |
+/// | `cache = "USERS"` | where the `Cache<K, V>` is, with or without quotes: a static, mostly in a `LazyLock`, or an argument or a field of one (`"db.users"`). Required, unless there is a namespace. |
+/// | `space = "SPACE"`, `namespace = "users"` | instead of `cache`: the cache is made at the first call, as this namespace of the `CacheSpace` in a static. |
+/// | `config = "CacheConfig::conservative()"` | its settings, an expression. `CacheConfig::default()` by default. |
 /// | `key(id)` | the arguments that identify the value. `K` is the type of the only one, the tuple of several (six at most), `()` for none. Required. |
 /// | `tags("org:{org}", ..)` | the tags of a value, each a format string over the arguments. None by default. |
 /// | `crate = perfkit::cache` | where perf-cache is, for those who reach it through a re-export. `::perf_cache` by default. |
@@ -29,7 +31,8 @@ use proc_macro::TokenStream;
 ///
 /// - `f::uncached(..)`, the function as it was written: it runs each time, reads no cache and stores nothing;
 /// - `f::invalidate(..)`, which removes the value of a key. It takes references to the arguments that `key` and `cache`
-///   name, in the function's order, and returns the cache's `Invalidating`.
+///   name, in the function's order, and returns the cache's `Invalidating`;
+/// - with `namespace`, `f::cache()`, the cache itself: to be registered, cleared, explained.
 ///
 /// The body is a loader of `Cache::load_with`: it runs in a task of its own, once for all who ask meanwhile, and is not
 /// cancelled with its callers. A hit clones neither key nor arguments and makes no tags.

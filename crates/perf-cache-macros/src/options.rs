@@ -8,16 +8,27 @@ use syn::{Error, Expr, Ident, LitStr, Path, Result, Token, parenthesized, parse_
 
 /// The options, read and each checked for itself.
 pub(crate) struct Options {
-    pub(crate) cache: Expr,
+    pub(crate) cache: Source,
     pub(crate) key: Vec<Ident>,
     pub(crate) tags: Vec<LitStr>,
     /// Where perf-cache is.
     pub(crate) home: Path,
 }
 
+/// Where the cache comes from.
+pub(crate) enum Source {
+    /// It is there.
+    Place(Expr),
+    /// It is made at the first call: a namespace of a space, with settings of its own or the defaults.
+    Namespace { space: Expr, name: LitStr, config: Option<Expr> },
+}
+
 #[derive(Default)]
 struct Given {
     cache: Option<Expr>,
+    space: Option<Expr>,
+    namespace: Option<LitStr>,
+    config: Option<Expr>,
     key: Option<Vec<Ident>>,
     tags: Option<Vec<LitStr>>,
     home: Option<Path>,
@@ -37,9 +48,7 @@ impl Parse for Options {
         }
         let missing = |message| Error::new(Span::call_site(), message);
         Ok(Self {
-            cache: given.cache.ok_or_else(|| {
-                missing("missing `cache = \"..\"`: name the static, or the argument, that holds the cache")
-            })?,
+            cache: source(given.cache, given.space, given.namespace, given.config)?,
             key: given.key.ok_or_else(|| {
                 missing("missing `key(..)`: name the arguments that identify the value, or write `key()` for none")
             })?,
@@ -54,6 +63,17 @@ impl Given {
         let name = input.call(Ident::parse_any)?;
         match name.to_string().as_str() {
             "cache" => once(&mut self.cache, &name, place(input)?),
+            "space" => once(&mut self.space, &name, place(input)?),
+            "namespace" => {
+                input.parse::<Token![=]>()?;
+                once(&mut self.namespace, &name, input.parse()?)
+            }
+            "config" => {
+                input.parse::<Token![=]>()?;
+                let config =
+                    if input.peek(LitStr) { input.parse::<LitStr>()?.parse()? } else { input.parse()? };
+                once(&mut self.config, &name, config)
+            }
             "key" => once(&mut self.key, &name, key(&name, input)?),
             "tags" => once(&mut self.tags, &name, tags(&name, input)?),
             "crate" => {
@@ -62,9 +82,38 @@ impl Given {
             }
             _ => Err(Error::new(
                 name.span(),
-                format!("unknown option `{name}`; the options are `cache`, `key`, `tags` and `crate`"),
+                format!(
+                    "unknown option `{name}`; the options are `cache`, `space`, `namespace`, `config`, `key`, `tags` and `crate`"
+                ),
             )),
         }
+    }
+}
+
+/// Either where the cache is, or what it is made of.
+fn source(
+    cache: Option<Expr>,
+    space: Option<Expr>,
+    namespace: Option<LitStr>,
+    config: Option<Expr>,
+) -> Result<Source> {
+    match (cache, space, namespace) {
+        (Some(cache), None, None) if config.is_none() => Ok(Source::Place(cache)),
+        (Some(cache), ..) => Err(Error::new_spanned(
+            cache,
+            "`cache` names a cache that is there, which has its space, its name and its settings already",
+        )),
+        (None, Some(space), Some(name)) => Ok(Source::Namespace { space, name, config }),
+        (None, Some(space), None) => {
+            Err(Error::new_spanned(space, "`space` needs `namespace = \"..\"` beside it"))
+        }
+        (None, None, Some(name)) => {
+            Err(Error::new_spanned(name, "`namespace` needs `space = \"..\"` beside it"))
+        }
+        (None, None, None) => Err(Error::new(
+            Span::call_site(),
+            "missing `cache = \"..\"`: name the static, or the argument, that holds the cache; or write `space` and `namespace` to have one made",
+        )),
     }
 }
 

@@ -57,9 +57,34 @@ fn options_that_are_missing_unknown_or_twice_are_named() {
     assert!(refusal_for(quote!(cache = "USERS")).starts_with("missing `key(..)`"));
     assert_eq!(
         refusal_for(quote!(cache = "USERS", key(id), ttl = 5)),
-        "unknown option `ttl`; the options are `cache`, `key`, `tags` and `crate`"
+        "unknown option `ttl`; the options are `cache`, `space`, `namespace`, `config`, `key`, `tags` and `crate`"
     );
     assert_eq!(refusal_for(quote!(cache = "USERS", key(id), key(id))), "`key` is given twice");
+}
+
+#[test]
+fn a_cache_is_named_or_made_and_not_both() {
+    let both = "`cache` names a cache that is there, which has its space, its name and its settings already";
+    assert_eq!(refusal_for(quote!(cache = "USERS", namespace = "users", key(id))), both);
+    assert_eq!(refusal_for(quote!(cache = "USERS", config = CacheConfig::default(), key(id))), both);
+    assert_eq!(refusal_for(quote!(space = "SPACE", key(id))), "`space` needs `namespace = \"..\"` beside it");
+    assert_eq!(
+        refusal_for(quote!(namespace = "users", key(id))),
+        "`namespace` needs `space = \"..\"` beside it"
+    );
+    assert_eq!(
+        refusal_for(quote!(space = "db", namespace = "users", key(id))),
+        "`db` is an argument; the space of a cache that is made once is a static"
+    );
+    let generic = quote!(
+        async fn f<T: Load>(id: u64) -> Result<T, E> {
+            T::load(id).await
+        }
+    );
+    assert_eq!(
+        refusal(quote!(space = SPACE, namespace = "users", key(id)), generic),
+        "the cache of `users` is one for all `f`, whose keys and values cannot depend on `T : Load`"
+    );
 }
 
 #[test]

@@ -298,7 +298,8 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
-    /// Share of the keys that are observed for [`Cache::miss_ratio_curve`] at most, in [0, 1]; 0 observes none.
+    /// Share of the keys that are observed for [`Cache::miss_ratio_curve`] at most, in [0, 1]; 0 observes nothing, neither
+    /// for [`Cache::hot_keys`].
     pub const fn sampling(mut self, share: f64) -> Self {
         self.config.sampling = share;
         self

@@ -307,11 +307,14 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// What it has done so far, and what it holds.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        self.0.numbers.snapshot(self.0.engine.levels(), self.0.observer.saved_bytes())
+        let levels = self.0.engine.levels();
+        let mean = levels.weight as f64 / levels.entries.max(1) as f64;
+        let hits = self.0.numbers.hits.get() + self.0.numbers.stale.get();
+        self.0.numbers.snapshot(levels, self.0.observer.saved_bytes(hits, mean))
     }
 
     /// The keys that are read most, most first, at most 128: from one read in 256, so it takes some thousand reads before
-    /// they show.
+    /// they show. Empty when [`sampling`](CacheConfig::sampling) is 0.
     #[must_use]
     pub fn hot_keys(&self, most: usize) -> Vec<HotKey<K>> {
         self.0.observer.hot_keys(most)

@@ -19,6 +19,8 @@ pub(crate) struct Numbers {
     pub(crate) nothing: Counter,
     pub(crate) misses: Counter,
     pub(crate) joined: Counter,
+    /// Misses that the second tier had the value of.
+    pub(crate) filled: Counter,
     pub(crate) loaded: Counter,
     pub(crate) missing: Counter,
     pub(crate) failed: Counter,
@@ -68,6 +70,8 @@ pub struct CacheStats {
     pub misses: u64,
     /// Misses that joined a load already running.
     pub joined: u64,
+    /// Misses answered from the second tier, without a load.
+    pub filled: u64,
     /// Loads that gave a value.
     pub loaded: u64,
     /// Loads that found nothing.
@@ -108,7 +112,8 @@ pub struct CacheStats {
     pub weight: u64,
     /// Loader time that hits saved: each hit counts as the mean time of a load.
     pub saved: Duration,
-    /// Bytes that hits gave from memory, estimated from one in 256; 0 when the capacity counts entries.
+    /// Bytes that hits gave from memory, estimated: from one in 256 where reads are sampled, or else from the mean weight of
+    /// what is held. 0 when the capacity counts entries.
     pub saved_bytes: u64,
     /// Hits whose value was loaded again and was the same.
     pub verified: u64,
@@ -129,6 +134,7 @@ impl CacheStats {
             nothing: self.nothing.saturating_sub(earlier.nothing),
             misses: self.misses.saturating_sub(earlier.misses),
             joined: self.joined.saturating_sub(earlier.joined),
+            filled: self.filled.saturating_sub(earlier.filled),
             loaded: self.loaded.saturating_sub(earlier.loaded),
             missing: self.missing.saturating_sub(earlier.missing),
             failed: self.failed.saturating_sub(earlier.failed),
@@ -167,6 +173,8 @@ impl CacheStats {
 const READS: Desc = Desc::counter("perf_cache_reads_total", "Reads, by what they found", Unit::Count);
 const JOINED: Desc =
     Desc::counter("perf_cache_joined_total", "Misses that joined a load already running", Unit::Count);
+const FILLED: Desc =
+    Desc::counter("perf_cache_filled_total", "Misses answered from the second tier", Unit::Count);
 const LOADS: Desc = Desc::counter("perf_cache_loads_total", "Loads, by how they ended", Unit::Count);
 const REFRESHES: Desc =
     Desc::counter("perf_cache_refreshes_total", "Loads started in the background", Unit::Count);
@@ -238,6 +246,7 @@ impl Numbers {
             nothing: self.nothing.get(),
             misses: self.misses.get(),
             joined: self.joined.get(),
+            filled: self.filled.get(),
             loaded: self.loaded.get(),
             missing: self.missing.get(),
             failed: self.failed.get(),
@@ -302,6 +311,7 @@ impl Numbers {
         }
         for (desc, total) in [
             (&JOINED, stats.joined),
+            (&FILLED, stats.filled),
             (&REFRESHES, stats.refreshes),
             (&ERRORS_SERVED, stats.errors_served),
             (&TIMEOUTS, stats.timeouts),

@@ -244,6 +244,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         as_of: u64,
         now: Tick,
     ) -> Entry<K, V> {
+        self.numbers.filled.increment();
         let Fetched { value, tags, fresh, as_of: position } = fetched;
         let usual = self.lives(None, value.is_none(), 0);
         // It ends where the second tier says, and not later than a load of our own would.

@@ -19,7 +19,7 @@ use curve::Curve;
 use hot::HotKeys;
 use perf_core::Counter;
 use sample::PERIOD;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The observer of one cache.
@@ -29,6 +29,8 @@ pub(crate) struct Observer<K> {
     id: u64,
     /// Keys whose hash is below this are sampled for the curve.
     threshold: AtomicU32,
+    /// Whether anything is observed.
+    is_on: bool,
     weighs_bytes: bool,
     /// Apart, so that writing to it does not take from other threads the line that every read looks at.
     seen: Box<Seen<K>>,
@@ -41,6 +43,8 @@ struct Seen<K> {
     hot: Mutex<HotKeys<K>>,
     /// Bytes that hits gave from memory, estimated from sampled ones.
     bytes: Counter,
+    /// The greatest estimate without sampled hits.
+    estimate: AtomicU64,
 }
 
 /// What the weight of an entry is taken to be before any is known.
@@ -56,11 +60,13 @@ impl<K: Clone> Observer<K> {
         Self {
             id,
             threshold: AtomicU32::new(threshold(rate)),
+            is_on: config.sampling > 0.0,
             weighs_bytes: matches!(config.capacity, Capacity::Bytes(_)),
             seen: Box::new(Seen {
                 curve: Mutex::new(Curve::new(config.capacity.amount(), rate, weight, 0)),
                 hot: Mutex::new(HotKeys::new()),
                 bytes: Counter::new(),
+                estimate: AtomicU64::new(0),
             }),
         }
     }
@@ -68,6 +74,12 @@ impl<K: Clone> Observer<K> {
     /// Whether this read is one of those that are looked at.
     #[inline]
     pub(crate) fn is_sampled(&self, hash: u64) -> bool {
+        self.is_on && self.is_due(hash)
+    }
+
+    /// Kept out of the way of caches that are not observed.
+    #[inline(never)]
+    fn is_due(&self, hash: u64) -> bool {
         sample::is_due() | self.is_in_curve(hash)
     }
 
@@ -127,8 +139,14 @@ impl<K: Clone> Observer<K> {
         self.seen.hot.lock().unwrap_or_else(PoisonError::into_inner).concentration()
     }
 
-    pub(crate) fn saved_bytes(&self) -> u64 {
-        self.seen.bytes.get()
+    /// Bytes that hits gave from memory: from the weight of sampled hits, or else from the mean weight of what is held.
+    pub(crate) fn saved_bytes(&self, hits: u64, mean_weight: f64) -> u64 {
+        if self.is_on || !self.weighs_bytes {
+            return self.seen.bytes.get();
+        }
+        // A total must not fall when the mean does.
+        let estimate = (hits as f64 * mean_weight) as u64;
+        self.seen.estimate.fetch_max(estimate, Ordering::Relaxed).max(estimate)
     }
 }
 

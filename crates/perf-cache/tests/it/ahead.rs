@@ -11,7 +11,8 @@ use std::time::Duration;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 fn cache(space: &CacheSpace, name: &str) -> Cache<u64, u64> {
-    space.cache(name).capacity(Entries(10_000)).jitter(0.0).fresh(Duration::from_secs(60)).build().unwrap()
+    let builder = space.cache(name).capacity(Entries(10_000)).jitter(0.0).fresh(Duration::from_secs(60));
+    builder.sampling(perf_cache::CacheConfig::SAMPLING).build().unwrap()
 }
 
 async fn double(key: u64) -> Result<u64, Infallible> {

@@ -1,6 +1,6 @@
 //! What `#[cached]` makes of a function. What it refuses is tested beside it.
 
-use perf_cache::{Cache, CacheSpace, Entries, LoadError, cached, tag};
+use perf_cache::{Cache, CacheConfig, CacheSpace, Entries, LoadError, cached, tag};
 use perf_core::time;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -48,6 +48,34 @@ where
     Ok(nth * 100
         + tenant
         + u32::try_from(path.len() + suffix.as_ref().len()).map_err(|error| error.to_string())?)
+}
+
+static SPACE: LazyLock<CacheSpace> = LazyLock::new(|| CacheSpace::in_process("made"));
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+#[cached(
+    space = "SPACE",
+    namespace = "doubled",
+    config = "CacheConfig::conservative()",
+    key(number),
+    tags("doubled")
+)]
+async fn doubled(number: u32) -> Result<u32, String> {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    Ok(number * 2)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_makes_a_cache_of_its_own_with_its_own_settings() {
+    assert_eq!((*doubled(4).await.unwrap(), *doubled(4).await.unwrap()), (8, 8));
+    assert_eq!(CALLS.load(Ordering::Relaxed), 1);
+    assert_eq!(doubled::cache().name().as_str(), "made.doubled");
+    assert_eq!(doubled::cache().config(), &CacheConfig::conservative());
+    assert!(SPACE.cache::<u32, u32>("doubled").build().is_err(), "the name is taken");
+    doubled::invalidate(&4).await;
+    assert_eq!((*doubled(4).await.unwrap(), CALLS.load(Ordering::Relaxed)), (8, 2));
+    SPACE.invalidate_tags([tag!("doubled")]).await;
+    assert_eq!((*doubled(4).await.unwrap(), CALLS.load(Ordering::Relaxed)), (8, 3));
 }
 
 #[tokio::test(start_paused = true)]

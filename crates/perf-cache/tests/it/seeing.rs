@@ -1,6 +1,6 @@
 //! What a cache shows of itself.
 
-use perf_cache::{Bytes, Cache, CacheBuilder, CacheSpace, Entries, Fenced, Loaded, tag};
+use perf_cache::{Bytes, Cache, CacheBuilder, CacheConfig, CacheSpace, Entries, Fenced, Loaded, tag};
 use perf_core::{Rng, Zipf, time};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 const SEC: fn(u64) -> Duration = Duration::from_secs;
 
 fn builder(space: &CacheSpace, name: &str) -> CacheBuilder<u64, u64> {
-    space.cache(name).capacity(Entries(1000)).jitter(0.0).fresh(SEC(10))
+    space.cache(name).capacity(Entries(1000)).jitter(0.0).fresh(SEC(10)).sampling(CacheConfig::SAMPLING)
 }
 
 fn read_through(cache: &Cache<u64, u64>, key: u64) {
@@ -72,19 +72,22 @@ fn the_keys_read_most_are_named() {
 }
 
 #[test]
-fn bytes_that_hits_saved_are_estimated_from_a_few_of_them() {
-    let cache: Cache<u64, Vec<u8>> = CacheSpace::in_process("t")
-        .cache("a")
-        .capacity(Bytes(1 << 20))
-        .weigher(|_, value: &Vec<u8>| value.len() as u64)
-        .build()
-        .unwrap();
-    cache.insert(1, vec![0; 872]);
-    for _ in 0..200_000 {
-        assert!(cache.get(&1).is_some());
+fn bytes_that_hits_saved_are_estimated_from_a_few_of_them_or_from_what_is_held() {
+    for (name, sampling) in [("sampled", CacheConfig::SAMPLING), ("not_sampled", 0.0)] {
+        let cache: Cache<u64, Vec<u8>> = CacheSpace::in_process("t")
+            .cache(name)
+            .capacity(Bytes(1 << 20))
+            .weigher(|_, value: &Vec<u8>| value.len() as u64)
+            .sampling(sampling)
+            .build()
+            .unwrap();
+        cache.insert(1, vec![0; 872]);
+        for _ in 0..200_000 {
+            assert!(cache.get(&1).is_some());
+        }
+        let saved = cache.stats().saved_bytes as f64;
+        assert!((saved / 200e6 - 1.0).abs() < 0.2, "{saved} of 200,000 hits of 1,000 bytes");
     }
-    let saved = cache.stats().saved_bytes as f64;
-    assert!((saved / 200e6 - 1.0).abs() < 0.2, "{saved} of 200,000 hits of 1,000 bytes");
 }
 
 /// A cache that verifies every hit, and the source that it is in front of.
