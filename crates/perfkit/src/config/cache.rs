@@ -30,6 +30,7 @@ fn over_preset(mut section: Table) -> Result<CacheConfig, toml::de::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use perf_cache::{CancelPolicy, PrefetchConfig, WhenFull};
     use std::time::Duration;
 
     fn read(text: &str) -> Result<CacheConfig, toml::de::Error> {
@@ -45,6 +46,22 @@ mod tests {
     #[test]
     fn without_a_preset_the_defaults_hold() {
         assert_eq!(read("").unwrap(), CacheConfig::default());
+    }
+
+    #[test]
+    fn a_section_says_all_that_needs_no_code() {
+        let config = read(
+            "sampling = 0.1\nwhen_full = 'shed'\ncancel = 'abort'\nsliding = '10s'\nmax_age = '1h'\nerrors = '1s'\n\
+             negative_share = 0.2\nallow_invalidated_base = true\n[prefetch]\nmemory = 65536\nmax_loads = 2",
+        )
+        .unwrap();
+        assert!(config.validate().is_ok());
+        assert_eq!((config.when_full, config.cancel), (WhenFull::Shed, CancelPolicy::Abort));
+        assert_eq!((config.sliding, config.errors), (Some(Duration::from_secs(10)), Duration::from_secs(1)));
+        let prefetch = PrefetchConfig { memory: 65_536, max_loads: 2, ..PrefetchConfig::default() };
+        assert_eq!((config.prefetch, config.negative_share, config.sampling), (prefetch, 0.2, 0.1));
+        let refused = read("preset = 'balanced'\nsliding = '10s'").unwrap().validate().unwrap_err();
+        assert_eq!(refused.field(), "sliding");
     }
 
     #[test]
