@@ -8,6 +8,7 @@ mod adapters;
 mod admin;
 mod age;
 mod balanced;
+mod cases;
 mod create;
 mod fake;
 mod numbers;
