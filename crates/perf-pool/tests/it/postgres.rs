@@ -2,7 +2,7 @@
 
 use perf_core::time::{self, Duration};
 use perf_pool::{Error, Lease, Pool, Postgres};
-use perf_testkit::PostgresServer;
+use perf_testkit::{Fault, FaultProxy, PostgresServer};
 use sqlx::Connection;
 
 async fn answer(lease: &mut Lease<Postgres>) -> Result<i32, sqlx::Error> {
@@ -136,4 +136,41 @@ async fn a_wrong_password_and_an_unknown_database_fail_within_one_attempt() {
         assert!(start.elapsed() < Duration::from_secs(3));
     }
     server.stop().await.unwrap();
+}
+
+/// Bad input: connections whose other end is gone without a word. Whoever has one in hand waits for the driver; of those
+/// that rest, none reaches a user: each is given the time of one check and is replaced.
+#[tokio::test]
+async fn half_open_connections_that_rest_never_reach_a_user() {
+    let server = PostgresServer::start().await.unwrap();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let manager = Postgres::new(&proxy.url(&server.url())).unwrap();
+    let pool = Pool::builder(manager)
+        .max(3)
+        .check_after(Duration::ZERO)
+        .check_timeout(Duration::from_millis(200))
+        .acquire_timeout(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    let leases =
+        [pool.acquire().await.unwrap(), pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    drop(leases);
+    proxy.set(Fault::HalfOpen).await;
+    proxy.clear().await;
+    let start = time::now();
+    for _ in 0..6 {
+        let mut lease = pool.acquire().await.unwrap();
+        assert_eq!(answer(&mut lease).await.expect("a live connection"), 42);
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(pool.stats().closed_check_failed >= 1, "{:?}", pool.stats());
+    server.stop().await.unwrap();
+}
+
+/// Bad input: a URL that is not one is an error when the manager is made, not when somebody waits.
+#[test]
+fn a_url_that_is_not_one_is_refused_at_once() {
+    for url in ["", "postgres", "mysql://localhost/db", "postgres://user@localhost:notaport/db"] {
+        assert!(Postgres::new(url).is_err(), "{url:?} was taken for a URL");
+    }
 }
