@@ -26,7 +26,8 @@
 //! | [`Pool`], [`Builder`], [`PoolConfig`] | the pool and its description |
 //! | [`Acquire`], [`Lease`] | waiting for a connection, and having one |
 //! | [`balance`] | several endpoints behind one `acquire`, and which of them are ill |
-//! | [`sizing`] | how many connections there should be, and why |
+//! | `websocket` | subscriptions that outlive their connections, behind the feature of that name |
+//! | [`sizing`] | how many connections, or replicas, there should be, and why |
 //! | [`Manager`], [`Condition`] | whoever makes, checks and resets connections |
 //! | [`Error`] | which wait ran out, and who holds the connections |
 //! | [`PoolStats`], [`METRICS`], [`PoolEvent`] | what is going on |
@@ -44,7 +45,9 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `sqlite`, `postgres`, `mysql` | managers over raw `sqlx` connections | `sqlx` with that driver |
-//! | `redis` | a manager over `redis` connections | `redis` |
+//! | `redis` | a manager over `redis` connections, exclusive and shared | `redis` |
+//! | `redis-sentinel`, `redis-cluster` | the same behind sentinels, and for clusters | more of `redis` |
+//! | `websocket` | `websocket`: subscriptions and requests over shared connections, and exclusive ones | `tokio-tungstenite`, `futures-util` |
 //! | `deadpool`, `bb8` | managers written for those pools are used as they are | that pool's crate |
 //! | `tower` | a service that gives each request a lease | `tower-service` |
 //! | `serde` | [`PoolConfig`] reads and writes as text | `serde` |
@@ -80,10 +83,12 @@ pub use manager::{Condition, Manager};
 pub use managers::MySql;
 #[cfg(feature = "postgres")]
 pub use managers::Postgres;
-#[cfg(feature = "redis")]
-pub use managers::Redis;
+#[cfg(feature = "redis-cluster")]
+pub use managers::RedisCluster;
 #[cfg(feature = "sqlite")]
 pub use managers::Sqlite;
+#[cfg(feature = "redis")]
+pub use managers::{Redis, RedisConnection, RedisShared, RedisSharedConnection};
 pub use pool::{
     Acquire, Builder, CloseReport, Fairness, Lease, METRICS, Order, Pool, PoolConfig, PoolStats, Unreturned,
 };

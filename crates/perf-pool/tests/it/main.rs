@@ -11,6 +11,8 @@ mod balanced;
 mod cases;
 mod create;
 mod fake;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod numbers;
 #[cfg(feature = "postgres")]
 mod postgres;
