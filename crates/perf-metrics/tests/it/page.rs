@@ -193,6 +193,30 @@ fn a_family_of_another_shape_is_refused_by_name() {
 }
 
 #[test]
+fn a_counter_at_its_end_stays_there_and_says_so() {
+    let metrics = metrics();
+    let rejected = |count: u64| format!("perf_metrics_rejected_total{{reason=\"overflow\"}} {count}");
+    let (large, small) =
+        (metrics.counter("large", "Large").get().unwrap(), metrics.counter("small", "Small").get().unwrap());
+    large.add(u64::MAX - 1);
+    assert!(metrics.text().contains(&rejected(0)));
+    large.add(u64::MAX);
+    large.increment();
+    assert_eq!(large.total(), u64::MAX);
+    assert!(
+        metrics.text().contains(&rejected(1))
+            && metrics.text().contains("large_total 18446744073709551615\n")
+    );
+    // Small steps over the end are noticed by the next reading.
+    small.add(u64::MAX - 10);
+    (0..20).for_each(|_| small.increment());
+    assert!(metrics.text().contains("small_total 18446744073709551615\n"));
+    (0..20).for_each(|_| small.increment());
+    assert_eq!(small.total(), u64::MAX);
+    assert!(metrics.text().contains(&rejected(2)));
+}
+
+#[test]
 fn asking_again_gives_the_same_series() {
     let metrics = metrics();
     let one = metrics.counter("calls", "Calls").label("route", "/").get().unwrap();
