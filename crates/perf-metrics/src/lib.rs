@@ -87,10 +87,10 @@ pub use alert::LogSink;
 #[cfg(feature = "webhook")]
 pub use alert::Webhook;
 pub use alert::{
-    AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsTask, Change,
-    DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD, DEFAULT_QUEUE,
-    DEFAULT_TICK, InvalidRule, Missing, Rings, Rule, Severity, Signal, SinkError, Slo, Verdict, dashboard,
-    webhook_payload,
+    AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsSnapshot,
+    AlertsTask, Change, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD,
+    DEFAULT_QUEUE, DEFAULT_TICK, InvalidRule, Missing, Rings, Rule, Severity, Signal, SinkError, Slo,
+    Verdict, dashboard, dashboards, webhook_payload,
 };
 pub use anomaly::{
     ChangePoint, Detector, DetectorConfig, Forecast, NoForecast, Observation, Onset, change_points, forecast,
@@ -119,8 +119,8 @@ pub use leak::{Leak, LeakClass, MIN_BUCKETS, Resource, find_leak, find_memory_le
 pub use metrics::{Metrics, MetricsBuilder};
 #[cfg(feature = "otlp")]
 pub use otlp::{
-    DEFAULT_COLLECTOR, DEFAULT_EXPORT_INTERVAL, DEFAULT_EXPORT_TIMEOUT, Otlp, OtlpBuilder, OtlpTask,
-    SpanExport,
+    DEFAULT_COLLECTOR, DEFAULT_EXPORT_INTERVAL, DEFAULT_EXPORT_TIMEOUT, Otlp, OtlpBuilder, OtlpConfig,
+    OtlpTask, SpanExport,
 };
 #[cfg(any(feature = "webhook", feature = "otlp"))]
 pub use post::PostError;

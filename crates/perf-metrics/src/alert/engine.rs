@@ -1,5 +1,7 @@
 use super::export_rules;
+use super::memory::{AlertMemory, AlertsSnapshot};
 use super::rule::{Condition, InvalidRule, Rule};
+use super::selection::Selection;
 use super::signal::{Measure, Signal, Tracked};
 use super::sink::{AlertSink, Outbox};
 use super::slo::{Burn, Slo};
@@ -60,8 +62,7 @@ struct Shared {
 
 struct Inner {
     signals: Vec<Tracked>,
-    /// The signals of each metric.
-    by_metric: HashMap<String, Vec<usize>>,
+    selection: Selection,
     /// The values of this tick, so that many rules on one signal compute it once.
     values: Vec<Option<(f64, u64)>>,
     alerts: Vec<Alert>,
@@ -129,6 +130,41 @@ impl Alerts {
         inner.alerts.iter().zip(&self.0.rules).map(|(alert, rule)| alert.view(rule, inner.now)).collect()
     }
 
+    /// What the alerts remember as of the last tick, to be kept across a restart.
+    #[must_use]
+    pub fn snapshot(&self) -> AlertsSnapshot {
+        let inner = self.inner();
+        let active = inner.alerts.iter().zip(&self.0.rules).filter_map(|(alert, rule)| {
+            let since = alert.machine.active_since()?;
+            let active_for = inner.now.saturating_duration_since(since);
+            let memory = AlertMemory { state: alert.machine.state(), active_for, told: alert.told };
+            Some((rule.name.clone(), memory))
+        });
+        let totals = inner
+            .signals
+            .iter()
+            .filter_map(|tracked| tracked.memory(inner.now).map(|memory| (tracked.signal.promql(), memory)));
+        AlertsSnapshot { alerts: active.collect(), totals: totals.collect() }
+    }
+
+    /// Goes on where other alerts were `downtime` ago: before the first tick, with the snapshot of the process before.
+    /// Alerts and totals that no rule asks for any more are passed over. Nobody is told again of what goes on firing.
+    pub fn restore(&self, snapshot: &AlertsSnapshot, downtime: Duration, now: Instant) {
+        let mut inner = self.inner();
+        for (alert, rule) in inner.alerts.iter_mut().zip(&self.0.rules) {
+            if let Some(memory) = snapshot.alerts.get(&rule.name) {
+                alert.machine.restore(memory.state, memory.active_for, now);
+                alert.told = memory.told;
+            }
+        }
+        for tracked in &mut inner.signals {
+            if let Some(memory) = snapshot.totals.get(&tracked.signal.promql()) {
+                tracked.restore(memory, downtime, now);
+            }
+        }
+        inner.now = now;
+    }
+
     /// The rules as a Prometheus rule file.
     #[must_use]
     pub fn rules_yaml(&self) -> String {
@@ -188,15 +224,7 @@ impl Drop for AlertsTask {
 impl Inner {
     fn read(&mut self, page: &Page, now: Instant) {
         self.signals.iter_mut().for_each(Tracked::begin);
-        let mut of_family: &[usize] = &[];
-        for line in page.lines() {
-            if line.opens_family {
-                of_family = self.by_metric.get(line.name).map_or(&[], Vec::as_slice);
-            }
-            for position in of_family {
-                self.signals[*position].see(&line, page);
-            }
-        }
+        self.selection.show(page, &mut self.signals);
         for (signal, value) in self.signals.iter_mut().zip(&mut self.values) {
             signal.end(now);
             *value = signal.value(now);
@@ -366,9 +394,9 @@ impl AlertsBuilder {
                 told: false,
             });
         }
-        let by_metric = signals.by_metric();
+        let selection = Selection::new(signals.tracked.iter().map(|tracked| &tracked.signal));
         let values = vec![None; signals.tracked.len()];
-        let inner = Inner { signals: signals.tracked, by_metric, values, alerts, now: time::now() };
+        let inner = Inner { signals: signals.tracked, selection, values, alerts, now: time::now() };
         Ok(Alerts(Arc::new(Shared {
             metrics: metrics.clone(),
             rules: self.rules,
@@ -412,13 +440,5 @@ impl Signals {
             self.tracked.push(Tracked::new(signal.clone(), span));
         }
         position
-    }
-
-    fn by_metric(&self) -> HashMap<String, Vec<usize>> {
-        let mut by_metric: HashMap<String, Vec<usize>> = HashMap::new();
-        for (position, tracked) in self.tracked.iter().enumerate() {
-            by_metric.entry(tracked.signal.metric.clone()).or_default().push(position);
-        }
-        by_metric
     }
 }

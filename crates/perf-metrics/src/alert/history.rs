@@ -1,5 +1,6 @@
 //! What a total was: fine steps for the last minutes, coarse ones for the last days, in bounded memory.
 
+use super::memory::TotalMemory;
 use perf_core::time::{Duration, Instant};
 use std::collections::VecDeque;
 
@@ -56,6 +57,37 @@ impl Rings {
         }
     }
 
+    /// What it holds, as ages in seconds at `now`.
+    pub(crate) fn memory(&self, now: Instant) -> TotalMemory {
+        let age = |(at, total): &(Instant, f64)| (now.saturating_duration_since(*at).as_secs_f64(), *total);
+        let levels = self.levels.iter().map(|level| level.samples.iter().map(age).collect()).collect();
+        TotalMemory { total: self.total, levels }
+    }
+
+    /// Goes on after a restart `downtime` ago: the total begins at zero again, its past stays. What cannot be (ages that
+    /// do not fall, totals that do, numbers that are none) and what a level has no room for is left out.
+    pub(crate) fn restore(&mut self, memory: &TotalMemory, downtime: Duration, now: Instant) {
+        if !memory.total.is_finite() {
+            return;
+        }
+        (self.raw, self.total) = (0.0, memory.total);
+        for (level, samples) in self.levels.iter_mut().zip(&memory.levels) {
+            level.samples.clear();
+            for (age, total) in &samples[samples.len().saturating_sub(level.capacity)..] {
+                let age = Duration::try_from_secs_f64(*age).ok().and_then(|age| age.checked_add(downtime));
+                let at = age.and_then(|age| now.checked_sub(age));
+                let after =
+                    |(before, lower): &(Instant, f64)| at.is_some_and(|at| at > *before) && total >= lower;
+                if let Some(at) = at
+                    && *total <= memory.total
+                    && level.samples.back().is_none_or(after)
+                {
+                    level.samples.push_back((at, *total));
+                }
+            }
+        }
+    }
+
     /// The increase over the last `window`, and the time it really covers; `None` while the past is shorter than that.
     #[must_use]
     pub fn increase(&self, window: Duration, now: Instant) -> Option<(f64, Duration)> {
@@ -82,6 +114,30 @@ mod tests {
             rings.push(raw, start + SECOND * second);
         }
         assert_eq!(rings.increase(SECOND * 30, start + SECOND * 30), Some((59.0, SECOND * 30)));
+    }
+
+    #[test]
+    fn a_past_survives_a_restart_and_what_cannot_be_is_left_out() {
+        let (mut rings, start) = (Rings::new(SECOND * 60), time::now() + SECOND * 1_000);
+        rings.push(5.0, start);
+        rings.push(45.0, start + SECOND * 40);
+        let memory = rings.memory(start + SECOND * 40);
+        let mut after = Rings::new(SECOND * 60);
+        after.restore(&memory, SECOND * 10, start + SECOND * 50);
+        // The process counts from zero again.
+        after.push(3.0, start + SECOND * 60);
+        assert_eq!(after.increase(SECOND * 60, start + SECOND * 60), Some((43.0, SECOND * 60)));
+        let broken = TotalMemory {
+            total: 9.0,
+            levels: vec![vec![(5.0, 1.0), (6.0, 2.0), (f64::NAN, 1.0), (3.0, 99.0), (2.0, 0.5), (1.0, 4.0)]],
+        };
+        let mut after = Rings::new(SECOND * 60);
+        after.restore(&broken, Duration::ZERO, start);
+        let kept: Vec<f64> = after.levels[0].samples.iter().map(|(_, total)| *total).collect();
+        assert_eq!(kept, [1.0, 4.0]);
+        after.restore(&TotalMemory { total: f64::NAN, levels: Vec::new() }, Duration::MAX, start);
+        after.restore(&broken, Duration::MAX, start);
+        assert!(after.levels[0].samples.is_empty());
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod engine;
 mod export;
 mod grafana;
 mod history;
+mod memory;
 mod rule;
+mod selection;
 mod signal;
 mod sink;
 mod slo;
@@ -17,8 +19,9 @@ mod webhook;
 
 pub use engine::{Alerts, AlertsBuilder, AlertsTask, DEFAULT_TICK};
 pub(crate) use export::export_rules;
-pub use grafana::dashboard;
+pub use grafana::{dashboard, dashboards};
 pub use history::Rings;
+pub use memory::AlertsSnapshot;
 pub use rule::{DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, InvalidRule, Missing, Rule, Severity};
 pub use signal::Signal;
 #[cfg(feature = "tracing")]

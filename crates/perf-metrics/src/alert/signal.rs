@@ -1,8 +1,9 @@
 //! What a rule looks at: a selection of series and what is made of them.
 
 use super::history::Rings;
+use super::memory::TotalMemory;
 use crate::SlidingWindow;
-use crate::page::{Line, Page, Value, parse_labels};
+use crate::page::{Line, Page, Value};
 use perf_core::HistogramSnapshot;
 use perf_core::time::{Duration, Instant};
 
@@ -94,17 +95,6 @@ impl Signal {
         let braces = if matchers.is_empty() { String::new() } else { format!("{{{}}}", matchers.join(",")) };
         format!("{}{suffix}{braces}", self.metric)
     }
-
-    fn selects(&self, line: &Line<'_>) -> bool {
-        if line.name != self.metric {
-            return false;
-        }
-        if self.matchers.is_empty() {
-            return true;
-        }
-        let labels = parse_labels(line.labels);
-        self.matchers.iter().all(|wanted| labels.contains(wanted))
-    }
 }
 
 /// A signal with the past it needs.
@@ -142,11 +132,8 @@ impl Tracked {
         self.seen = None;
     }
 
-    /// Takes in a series when it is one of the selected.
+    /// Takes in a series that is one of the selected.
     pub(crate) fn see(&mut self, line: &Line<'_>, page: &Page) {
-        if !self.signal.selects(line) {
-            return;
-        }
         let number = |total: f64| match &self.seen {
             Some(Seen::Number(so_far)) if self.signal.measure == Measure::Level => so_far.max(total),
             Some(Seen::Number(so_far)) => so_far + total,
@@ -199,6 +186,17 @@ impl Tracked {
                 recent.mean().map(|mean| (mean, recent.count()))
             }
             _ => None,
+        }
+    }
+
+    /// What is remembered of a total; `None` for signals without a long past.
+    pub(crate) fn memory(&self, now: Instant) -> Option<TotalMemory> {
+        self.rings.as_ref().map(|rings| rings.memory(now))
+    }
+
+    pub(crate) fn restore(&mut self, memory: &TotalMemory, downtime: Duration, now: Instant) {
+        if let Some(rings) = &mut self.rings {
+            rings.restore(memory, downtime, now);
         }
     }
 

@@ -18,7 +18,7 @@ pub enum Verdict {
 
 /// Where an alert is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum AlertState {
     /// The condition does not hold.
     #[default]
@@ -70,6 +70,13 @@ impl AlertMachine {
             changes: VecDeque::new(),
             flapping: false,
         }
+    }
+
+    /// Goes on where it was. As in Prometheus, the time during which nobody evaluated it does not count.
+    pub(crate) fn restore(&mut self, state: AlertState, active_for: Duration, now: Instant) {
+        self.state = state;
+        self.active_since =
+            (state != AlertState::Inactive).then(|| now.checked_sub(active_for).unwrap_or(now));
     }
 
     /// Where it is.

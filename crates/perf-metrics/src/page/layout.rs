@@ -13,6 +13,8 @@ pub(super) struct Layout {
     series: usize,
     order: Vec<u32>,
     changed: bool,
+    /// How often the order has changed.
+    generation: u64,
 }
 
 /// A series in its place on the page.
@@ -46,6 +48,7 @@ impl Layout {
             return;
         }
         self.changed = true;
+        self.generation += 1;
         self.series = series.len();
         self.order.clear();
         self.order.extend(0..series.len() as u32);
@@ -92,6 +95,10 @@ impl Layout {
             start += length;
         }
         self.order.truncate(kept);
+    }
+
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(super) fn has_family(&self, name: &str, text: &str, series: &[Series]) -> bool {

@@ -172,6 +172,11 @@ impl Page {
         self.layout.lines(&self.text, &self.series)
     }
 
+    /// A number that changes with the families and series there are, or their order.
+    pub(crate) fn generation(&self) -> u64 {
+        self.layout.generation()
+    }
+
     /// The buckets of a distribution, in rising order.
     pub(crate) fn buckets(&self, buckets: &Range<usize>) -> &[(i32, u64)] {
         self.buckets.get(buckets.clone()).unwrap_or_default()

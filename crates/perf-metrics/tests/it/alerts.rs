@@ -5,7 +5,7 @@ use perf_core::Rng;
 use perf_core::time::{self, Duration};
 use perf_metrics::{
     AlertEvent, AlertMachine, AlertState, Alerts, Change, InvalidRule, Metrics, Missing, Rule, Severity,
-    Signal, Slo, Verdict, dashboard, webhook_payload,
+    Signal, Slo, Verdict, dashboard, dashboards, webhook_payload,
 };
 use std::fmt::Write as _;
 
@@ -145,6 +145,25 @@ fn hysteresis_keeps_an_oscillating_value_from_flapping() {
 }
 
 #[test]
+fn a_ramp_is_pending_once_it_crosses_and_fires_once_it_has_held() {
+    let metrics = metrics();
+    let depth = metrics.gauge("depth", "Depth").get().unwrap();
+    let rule = Rule::above("Ramp", Signal::level("depth"), 10.0).hold(SECOND * 5);
+    let alerts = Alerts::builder().rule(rule).build(&metrics).unwrap();
+    let start = time::now();
+    let states: Vec<AlertState> = (0..30)
+        .map(|tick| {
+            depth.set(f64::from(tick));
+            alerts.tick(start + SECOND * tick);
+            alerts.views()[0].state
+        })
+        .collect();
+    let first = |state| states.iter().position(|seen| *seen == state);
+    assert_eq!((first(AlertState::Pending), first(AlertState::Firing)), (Some(11), Some(16)));
+    assert!(states[16..].iter().all(|state| *state == AlertState::Firing));
+}
+
+#[test]
 fn what_fires_goes_on_firing_when_its_data_disappear() {
     let metrics = metrics();
     let depth = metrics.gauge("depth", "Depth").get().unwrap();
@@ -225,6 +244,48 @@ fn a_fast_burn_pages_and_a_short_past_is_said_to_be_short() {
     assert!(views[0].value.unwrap() > 14.4);
     assert_eq!((views[1].value, views[1].insufficient), (None, Some("insufficient_history")));
     assert_eq!(burn(0, 100)[0].state, AlertState::Inactive);
+}
+
+#[cfg(feature = "serde")]
+#[tokio::test(start_paused = true)]
+async fn alerts_and_burn_rates_survive_a_restart_in_a_file() {
+    let build = |sender| {
+        let metrics = metrics();
+        let numbers = (
+            metrics.counter("failures", "Failures").get().unwrap(),
+            metrics.counter("requests", "Requests").get().unwrap(),
+        );
+        let slo = Slo::new("Checkout", "failures_total", "requests_total");
+        (numbers, Alerts::builder().slo(&slo).sink(sender).build(&metrics).unwrap())
+    };
+    let (sender, mut events) = tokio::sync::mpsc::channel(8);
+    let ((bad, all), alerts) = build(sender.clone());
+    let start = time::now() + MINUTE * 1_000;
+    for tick in 0..400_u32 {
+        all.add(1_000);
+        bad.add(if tick > 300 { 200 } else { 0 });
+        alerts.tick(start + SECOND * 10 * tick);
+    }
+    let before = alerts.views();
+    assert_eq!((before[0].state, before[1].state), (AlertState::Firing, AlertState::Inactive));
+    let file = serde_json::to_string(&alerts.snapshot()).unwrap();
+    assert!(file.len() < 200_000, "{}", file.len());
+    drop(alerts);
+    // The next process counts from zero, and nobody is told a second time.
+    let ((bad, all), alerts) = build(sender);
+    let begun = start + SECOND * 10 * 402;
+    alerts.restore(&serde_json::from_str(&file).unwrap(), SECOND * 30, begun);
+    (all.add(1_000), bad.add(200));
+    alerts.tick(begun);
+    let after = alerts.views();
+    assert_eq!(after[0].state, AlertState::Firing);
+    let (old, new) = (before[0].value.unwrap(), after[0].value.unwrap());
+    assert!((new / old - 1.0).abs() < 0.1, "{old} {new}");
+    let task = alerts.spawn(MINUTE);
+    tokio::time::sleep(SECOND).await;
+    assert!(events.try_recv().is_err());
+    drop(task);
+    assert!(serde_json::from_str::<perf_metrics::AlertsSnapshot>("{\"alert\":{}}").is_err());
 }
 
 #[test]
@@ -322,6 +383,70 @@ fn the_webhook_and_the_dashboard_are_valid_json() {
     let board: serde_json::Value = serde_json::from_str(&dashboard("All", "", &metrics.view())).unwrap();
     let panels = board["panels"].as_array().unwrap();
     assert!(panels.len() >= 10 && panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()));
+}
+
+/// What Grafana needs to load a board: unique ids, places that do not overlap, the data source as a variable; and what the
+/// board needs to show something: expressions Prometheus can parse.
+#[test]
+fn there_is_a_dashboard_for_each_crate_and_each_can_be_loaded() {
+    let metrics = Metrics::builder().build().unwrap();
+    metrics.timer("query", "Queries \"of\" all kinds").get().unwrap();
+    metrics.counter("orders", "Orders").get().unwrap();
+    let boards = dashboards(&metrics.view());
+    assert_eq!(boards.keys().collect::<Vec<_>>(), ["host", "metrics", "process"]);
+    let (mut uids, mut rules) =
+        (std::collections::BTreeSet::new(), String::from("groups:\n  - name: g\n    rules:\n"));
+    for json in boards.values() {
+        let board: serde_json::Value = serde_json::from_str(json).unwrap();
+        let uid = board["uid"].as_str().unwrap();
+        assert!(uid.len() <= 40 && uids.insert(uid.to_owned()) && board["id"].is_null());
+        assert!(board["schemaVersion"].is_u64() && board["templating"]["list"][0]["type"] == "datasource");
+        let (mut ids, mut places) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        for panel in board["panels"].as_array().unwrap() {
+            let place = &panel["gridPos"];
+            let edge = |key: &str| place[key].as_u64().unwrap();
+            assert!(edge("x") + edge("w") <= 24 && places.insert((edge("x"), edge("y"))));
+            assert!(ids.insert(panel["id"].as_u64().unwrap()) && panel["type"] == "timeseries");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}");
+            let expression = panel["targets"][0]["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+            let _ = writeln!(rules, "      - record: r{}\n        expr: {expression:?}", rules.len());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, rules).unwrap();
+    let output = promtool(&["check", "rules", &file.display().to_string()], b"");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn signals_follow_series_that_appear_later_and_all_their_labels_count() {
+    let metrics = metrics();
+    let depth = metrics.gauge("depth", "Depth").family(["queue", "region"]).unwrap();
+    let signal = |queue: &str, region: &str| {
+        Signal::level("depth").matching("queue", queue).matching("region", region)
+    };
+    let alerts = Alerts::builder()
+        .rule(Rule::above("Both", signal("a", "eu"), 0.0))
+        .rule(Rule::above("All", Signal::level("depth"), 0.0))
+        .rule(Rule::above("Region", Signal::level("depth").matching("region", "eu"), 0.0))
+        .build(&metrics)
+        .unwrap();
+    let start = time::now();
+    let values = |second: u32| {
+        alerts.tick(start + SECOND * second);
+        alerts.views().iter().map(|view| view.value).collect::<Vec<_>>()
+    };
+    assert_eq!(values(0), [None, None, None]);
+    depth.with(["a", "us"]).set(3.0);
+    assert_eq!(values(1), [None, Some(3.0), None]);
+    depth.with(["b", "eu"]).set(7.0);
+    metrics.gauge("a", "Comes first on the page").get().unwrap();
+    assert_eq!(values(2), [None, Some(7.0), Some(7.0)]);
+    depth.with(["a", "eu"]).set(5.0);
+    assert_eq!(values(3), [Some(5.0), Some(7.0), Some(7.0)]);
+    depth.with(["b", "eu"]).set_unknown();
+    assert_eq!(values(4), [Some(5.0), Some(5.0), Some(5.0)]);
 }
 
 #[test]
