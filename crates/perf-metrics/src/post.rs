@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use perf_core::{InvalidConfig, Secret};
@@ -88,8 +88,9 @@ impl Poster {
     }
 
     /// A bearer token of every post.
+    #[cfg(feature = "webhook")]
     pub(crate) fn bearer(&mut self, token: &Secret<String>) -> Result<(), InvalidConfig> {
-        self.header(AUTHORIZATION.as_str(), &Secret::new(format!("Bearer {}", token.expose())))
+        self.header("authorization", &Secret::new(format!("Bearer {}", token.expose())))
     }
 
     /// Posts a body and returns the answer's, cut to its first 64 KiB.
@@ -187,8 +188,9 @@ mod tests {
         assert_eq!(Poster::new("url", "http://[::1]:4318/v1/metrics").unwrap().address, "[::1]:4318");
         let mut poster = Poster::new("url", "http://alerts").unwrap();
         assert!(poster.header("a b", &Secret::new(String::new())).is_err());
-        assert!(poster.bearer(&Secret::new("a\nb".to_owned())).is_err());
-        assert!(!format!("{poster:?}").contains("Bearer"));
+        assert!(poster.header("api-key", &Secret::new("a\nb".to_owned())).is_err());
+        poster.header("api-key", &Secret::new("hunter2".to_owned())).unwrap();
+        assert!(!format!("{poster:?}").contains("hunter2"));
     }
 
     #[test]

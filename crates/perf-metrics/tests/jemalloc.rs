@@ -1,7 +1,5 @@
 //! What jemalloc says about itself and gives back when it is the allocator of the program.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use perf_metrics::{AllocatorWatch, Jemalloc, Metrics};
 
 #[global_allocator]
