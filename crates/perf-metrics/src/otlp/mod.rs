@@ -4,9 +4,11 @@
 //! been stable since 2021, and the OpenTelemetry crates would bring a second set of instruments, a second registry and a
 //! protobuf runtime to do it.
 
+mod config;
 mod queue;
 mod span;
 
+pub use config::{DEFAULT_COLLECTOR, DEFAULT_EXPORT_INTERVAL, DEFAULT_EXPORT_TIMEOUT, OtlpConfig};
 pub use span::SpanExport;
 
 use crate::page::Times;
@@ -19,15 +21,6 @@ use queue::SpanQueue;
 use std::fmt;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-
-/// Where a collector beside the host listens.
-pub const DEFAULT_COLLECTOR: &str = "http://127.0.0.1:4318";
-
-/// Time between two exports of the numbers: OpenTelemetry's default.
-pub const DEFAULT_EXPORT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Time one export may take: OpenTelemetry's default.
-pub const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time a finished span waits for others: OpenTelemetry's default.
 const SPAN_INTERVAL: Duration = Duration::from_secs(5);
@@ -112,14 +105,7 @@ impl Signal {
 impl Otlp {
     /// Sends as `service` to [`DEFAULT_COLLECTOR`].
     pub fn builder(metrics: &Metrics, service: impl Into<String>) -> OtlpBuilder {
-        OtlpBuilder {
-            metrics: metrics.clone(),
-            resource: vec![("service.name".to_owned(), service.into())],
-            collector: DEFAULT_COLLECTOR.to_owned(),
-            headers: Vec::new(),
-            interval: DEFAULT_EXPORT_INTERVAL,
-            timeout: DEFAULT_EXPORT_TIMEOUT,
-        }
+        OtlpBuilder { metrics: metrics.clone(), service: service.into(), config: OtlpConfig::default() }
     }
 
     /// A `tracing` layer whose spans are sent.
@@ -268,41 +254,44 @@ impl Drop for OtlpTask {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct OtlpBuilder {
     metrics: Metrics,
-    resource: Vec<(String, String)>,
-    collector: String,
-    headers: Vec<(String, Secret<String>)>,
-    interval: Duration,
-    timeout: Duration,
+    service: String,
+    config: OtlpConfig,
 }
 
 impl OtlpBuilder {
+    /// Takes every setting from `config`.
+    pub fn config(mut self, config: OtlpConfig) -> Self {
+        self.config = config;
+        self
+    }
+
     /// The collector's address, without `/v1/…`: `http://host[:port][/path]`.
     pub fn collector(mut self, url: impl Into<String>) -> Self {
-        self.collector = url.into();
+        self.config.collector = url.into();
         self
     }
 
     /// A resource attribute: `deployment.environment`.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.resource.push((key.into(), value.into()));
+        self.config.attributes.insert(key.into(), value.into());
         self
     }
 
     /// A header of every post. Its value is never shown.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), Secret::new(value.into())));
+        self.config.headers.insert(name.into(), Secret::new(value.into()));
         self
     }
 
     /// Time between two exports of the numbers; a minute by default, at least a second.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.config.interval = interval;
         self
     }
 
     /// Time one export may take; ten seconds by default, at least a millisecond.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.config.timeout = timeout;
         self
     }
 
@@ -311,28 +300,17 @@ impl OtlpBuilder {
     /// # Errors
     /// [`InvalidConfig`] when the address, a header or a time cannot be used.
     pub fn build(self) -> Result<Otlp, InvalidConfig> {
-        let least = |field: &'static str, value: Duration, least: Duration| {
-            let format = perf_core::duration::format;
-            let error = || InvalidConfig::new(field, format(value), format!("at least {}", format(least)));
-            (value >= least).then_some(()).ok_or_else(error)
-        };
-        least("interval", self.interval, Duration::from_secs(1))?;
-        least("timeout", self.timeout, Duration::from_millis(1))?;
-        let signal = |path: &str| {
-            let url = format!("{}/v1/{path}", self.collector.trim_end_matches('/'));
-            let mut poster = Poster::new("collector", &url)?;
-            self.headers.iter().try_for_each(|(name, value)| poster.header(name, value))?;
-            Ok(Signal::new(poster))
-        };
-        let (numbers, spans) = (signal("metrics")?, signal("traces")?);
+        let [numbers, spans] = self.config.posters()?;
+        let mut resource = vec![("service.name".to_owned(), self.service)];
+        resource.extend(self.config.attributes);
         Ok(Otlp(Arc::new(Shared {
             metrics: self.metrics,
-            resource: self.resource,
+            resource,
             start: nanoseconds(clock::since_1970()),
-            interval: self.interval,
-            timeout: self.timeout,
-            numbers,
-            spans,
+            interval: self.config.interval,
+            timeout: self.config.timeout,
+            numbers: Signal::new(numbers),
+            spans: Signal::new(spans),
             queue: Arc::default(),
         })))
     }
