@@ -99,6 +99,24 @@ fn regular_days_ramps_and_jobs_alarm_less_than_once_a_week() {
 }
 
 #[test]
+fn a_first_deploy_and_waves_of_another_period_do_not_alarm() {
+    // The first day of a service: nothing, then traffic that grows from restart to restart.
+    let deploy = |n: usize, rng: &mut Rng| match n {
+        0..40 => 0.0,
+        40..90 => 20.0 + rng.unit(),
+        _ => 50.0 + 5.0 * normal(rng),
+    };
+    let mut rng = Rng::seeded(1);
+    assert!(onsets((0..300).map(|n| deploy(n, &mut rng))).is_empty());
+    for period in [40.0, 200.0, 700.0] {
+        let other =
+            |n: usize, rng: &mut Rng| 100.0 + 30.0 * (n as f64 / period * TAU).sin() + 2.0 * normal(rng);
+        let alarms = alarms_per_week(other);
+        assert!(alarms <= 0.5, "{period}: {alarms}");
+    }
+}
+
+#[test]
 fn steps_and_spikes_are_found_within_half_an_hour() {
     let step = |size: f64| {
         move |_: usize, on: Option<usize>, rng: &mut Rng| 100.0 + normal(rng) + on.map_or(0.0, |_| size)

@@ -2,6 +2,7 @@
 
 mod trend;
 
+use crate::math::median;
 use perf_core::time::Duration;
 use trend::{lower_envelope, mann_kendall, theil_sen};
 
@@ -88,7 +89,7 @@ pub fn find_leak(resource: Resource, samples: &[f64], step: Duration, limit: Opt
     }
     let p = mann_kendall(&envelope);
     let (slope, bounds) = theil_sen(&envelope);
-    if p >= SIGNIFICANCE || bounds.0 <= 0.0 || saturates(&envelope) {
+    if p >= SIGNIFICANCE || bounds.0 <= 0.0 || saturates(&envelope) || !goes_on(&envelope) {
         return None;
     }
     let per_hour = 3_600.0 / (step.as_secs_f64() * per_bucket as f64);
@@ -123,14 +124,26 @@ pub fn find_memory_leak(
     }
 }
 
-/// A cache fills and then stands still; a leak goes on. Each third must grow at least half as much as the one before.
+/// A cache fills and then stands still; a leak goes on. The last third must grow at least
+/// 0.6 times as much as the others.
 fn saturates(envelope: &[f64]) -> bool {
     let third = envelope.len() / 3;
     let slope = |part: &[f64]| theil_sen(part).0;
     let parts = [&envelope[..third], &envelope[third..2 * third], &envelope[2 * third..]].map(slope);
     let half = envelope.len() / 2;
     let (first, last) = (slope(&envelope[..half]), slope(&envelope[half..]));
-    last < 0.5 * first || parts.iter().any(|slope| *slope <= 0.0) || parts[2] < 0.5 * parts[0].max(parts[1])
+    last < 0.5 * first || parts.iter().any(|slope| *slope <= 0.0) || parts[2] < 0.6 * parts[0].max(parts[1])
+}
+
+/// A leak is everywhere: each sixth of the time adds something, and none adds half of it. A few steps, or a wander that
+/// happens to end high, do not grow so.
+fn goes_on(envelope: &[f64]) -> bool {
+    const PARTS: usize = 6;
+    let size = envelope.len() / PARTS;
+    let levels: Vec<f64> =
+        envelope.chunks_exact(size).take(PARTS).map(|part| median(&mut part.to_vec())).collect();
+    let total = levels[PARTS - 1] - levels[0];
+    levels.windows(2).map(|pair| pair[1] - pair[0]).all(|rise| rise > 0.05 * total && rise < 0.5 * total)
 }
 
 #[cfg(test)]
@@ -192,6 +205,25 @@ mod tests {
             series(rng, |n, rng| if n > at { 150.0 } else { 100.0 } + normal(rng))
         });
         assert!(alarms <= 10, "{alarms}");
+    }
+
+    #[test]
+    fn two_steps_and_a_random_walk_are_no_leak() {
+        let alarms = false_alarms(|rng| {
+            let (first, second) = (rng.unit() * f64::from(SAMPLES), rng.unit() * f64::from(SAMPLES));
+            let step = |n: f64, at: f64| if n > at { 20.0 } else { 0.0 };
+            series(rng, |n, rng| 100.0 + step(n, first) + step(n, second) + normal(rng))
+        });
+        assert!(alarms <= 10, "{alarms}");
+        // A walk has no trend, but for as long as one looks it may well seem to.
+        let alarms = false_alarms(|rng| {
+            let mut at = 0.0;
+            series(rng, |_, rng| {
+                at += normal(rng);
+                1_000.0 + at
+            })
+        });
+        assert!(alarms <= 20, "{alarms}");
     }
 
     #[test]
