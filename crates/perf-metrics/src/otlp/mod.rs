@@ -328,11 +328,10 @@ fn rejected(answer: &[u8]) -> u64 {
         _ => return 0,
     };
     let [0x08, digits @ ..] = partial else { return 0 };
-    let end = digits.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0).min(8);
-    digits[..=end.min(digits.len().saturating_sub(1))]
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F))
+    // A number that does not end, or does not fit, is none.
+    let end = digits.iter().position(|byte| byte & 0x80 == 0).filter(|end| *end < 9);
+    let digits = end.map_or(&[][..], |end| &digits[..=end]);
+    digits.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F))
 }
 
 #[cfg(test)]

@@ -275,7 +275,8 @@ async fn alerts_and_burn_rates_survive_a_restart_in_a_file() {
     let ((bad, all), alerts) = build(sender);
     let begun = start + SECOND * 10 * 402;
     alerts.restore(&serde_json::from_str(&file).unwrap(), SECOND * 30, begun);
-    (all.add(1_000), bad.add(200));
+    all.add(1_000);
+    bad.add(200);
     alerts.tick(begun);
     let after = alerts.views();
     assert_eq!(after[0].state, AlertState::Firing);

@@ -20,11 +20,13 @@ pub(crate) fn fields(mut bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
 }
 
 /// The payloads of one field.
+#[cfg(feature = "otlp")]
 pub(crate) fn all(message: &[u8], field: u64) -> Vec<Vec<u8>> {
     fields(message).into_iter().filter(|(number, _)| *number == field).map(|(_, payload)| payload).collect()
 }
 
 /// The payload of a field that is there once.
+#[cfg(feature = "otlp")]
 pub(crate) fn one(message: &[u8], field: u64) -> Vec<u8> {
     let mut found = all(message, field);
     assert_eq!(found.len(), 1, "field {field}");
@@ -32,11 +34,13 @@ pub(crate) fn one(message: &[u8], field: u64) -> Vec<u8> {
 }
 
 /// A text.
+#[cfg(feature = "otlp")]
 pub(crate) fn string(message: &[u8], field: u64) -> String {
     String::from_utf8(one(message, field)).unwrap()
 }
 
 /// A number of eight bytes, or a varint.
+#[cfg(feature = "otlp")]
 pub(crate) fn number(message: &[u8], field: u64) -> u64 {
     u64::from_le_bytes(one(message, field).try_into().unwrap())
 }

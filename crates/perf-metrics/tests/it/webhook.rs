@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_webhook_gets_alertmanagers_format_and_posts_are_repeated_until_they_are_taken() {
-    let receiver = Receiver::start([Answer::Status(503), Answer::Status(200)]).await;
+    let receiver = Receiver::start([Answer::Status(503), Answer::Close]).await;
     let metrics = Metrics::builder().process(false).build().unwrap();
     let depth = metrics.gauge("depth", "Depth").get().unwrap();
     let webhook = Webhook::new(&receiver.url("/hook?team=a")).unwrap().bearer("hunter2").unwrap();
@@ -26,6 +26,7 @@ async fn a_webhook_gets_alertmanagers_format_and_posts_are_repeated_until_they_a
     let came = receiver.wait_for(3).await;
     let head = came[0].head.to_ascii_lowercase();
     assert!(head.starts_with("post /hook?team=a http/1.1") && head.contains("authorization: bearer hunter2"));
+    assert_eq!(came[0].path, "/hook?team=a");
     assert_eq!(came[0].body, came[1].body, "the same post again");
     let parsed = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap();
     let (fired, resolved) = (parsed(&came[1].body), parsed(&came[2].body));
@@ -44,7 +45,7 @@ async fn a_webhook_gets_alertmanagers_format_and_posts_are_repeated_until_they_a
     );
     let date = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     assert!(date(&last["startsAt"]) < date(&last["endsAt"]) && date(&first["startsAt"]).ends_with('Z'));
-    assert_eq!(receiver.connections(), 1, "the connection is kept");
+    assert_eq!(receiver.connections(), 2, "a connection is kept until the receiver closes it");
     drop(task);
     assert!(metrics.text().contains("perf_metrics_alerts_failed_total{name=\"rules\"} 0"));
 }
