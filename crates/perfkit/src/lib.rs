@@ -31,6 +31,7 @@
 //! | `redis` | caches shared through Redis, coherent across nodes | the `redis` crate |
 //! | `json` | values of shared caches as JSON | `serde_json` |
 //! | `macros` | `#[cached]`, as `perfkit::cache::cached` | `syn` at build time |
+//! | `otlp` | numbers and spans to an OpenTelemetry collector, by the section `[otlp]` | `hyper`'s client, `tracing` |
 //! | `compression` | compressed answers | gzip, brotli and zstd encoders |
 //!
 //! # What it is not

@@ -31,6 +31,7 @@ use toml::Table;
 /// | `[http]` | the layers round the service; see [`StandardConfig`] |
 /// | `[management]` | the management listener; see [`ManagementConfig`] |
 /// | `[metrics]` | the metrics page; see [`MetricsConfig`] |
+/// | `[otlp]` | the exports to OpenTelemetry (feature `otlp`): `collector`, `attributes`, `headers`, `interval`, `timeout` |
 /// | `[shutdown]` | how the service ends; see [`ShutdownConfig`] |
 ///
 /// ```
@@ -72,6 +73,9 @@ pub struct Config {
     pub management: Option<ManagementConfig>,
     /// The metrics page.
     pub metrics: MetricsConfig,
+    /// The exports to an OpenTelemetry collector; none unless there is a section.
+    #[cfg(feature = "otlp")]
+    pub otlp: Option<perf_metrics::OtlpConfig>,
     /// How the service ends.
     pub shutdown: ShutdownConfig,
 }
@@ -153,6 +157,10 @@ impl Config {
             management.validate().map_err(|error| error.within("management"))?;
         }
         self.metrics.validate().map_err(|error| error.within("metrics"))?;
+        #[cfg(feature = "otlp")]
+        if let Some(otlp) = &self.otlp {
+            otlp.validate().map_err(|error| error.within("otlp"))?;
+        }
         self.shutdown.validate().map_err(|error| error.within("shutdown"))
     }
 

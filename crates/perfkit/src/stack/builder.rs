@@ -84,7 +84,28 @@ impl StackBuilder {
                 Some(builder.build()?.start().await?)
             }
         };
-        Ok(Stack { config, metrics, health, space, databases, standard, management })
+        #[cfg(feature = "otlp")]
+        let otlp = match config.otlp.clone() {
+            None => None,
+            Some(settings) => {
+                let otlp =
+                    perf_metrics::Otlp::builder(&metrics, config.name.clone()).config(settings).build()?;
+                metrics.register(otlp.component())?.keep();
+                let task = otlp.spawn();
+                Some((otlp, task))
+            }
+        };
+        Ok(Stack {
+            config,
+            metrics,
+            health,
+            space,
+            databases,
+            standard,
+            management,
+            #[cfg(feature = "otlp")]
+            otlp,
+        })
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Stack {
     databases: BTreeMap<String, Opened>,
     standard: Standard,
     management: Option<ManagementServer>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<(perf_metrics::Otlp, perf_metrics::OtlpTask)>,
 }
 
 impl Stack {
@@ -101,6 +103,13 @@ impl Stack {
     #[must_use]
     pub const fn management(&self) -> Option<&ManagementServer> {
         self.management.as_ref()
+    }
+
+    /// The exports to OpenTelemetry, if the configuration has a section for them. Its `layer` sends the host's spans.
+    #[cfg(feature = "otlp")]
+    #[must_use]
+    pub fn otlp(&self) -> Option<&perf_metrics::Otlp> {
+        self.otlp.as_ref().map(|(otlp, _)| otlp)
     }
 
     /// A cache, described by the section `caches.NAME`, or the defaults when there is none.

@@ -67,6 +67,11 @@ impl Stack {
         if let Some(management) = self.management {
             management.shutdown().await;
         }
+        #[cfg(feature = "otlp")]
+        if let Some((_, task)) = self.otlp {
+            // What the collector does not take is gone with the process, and holds up its end no longer than this.
+            let _ = time::timeout(self.config.shutdown.timeout, task.shutdown()).await;
+        }
         self.health.stop();
         report
     }

@@ -109,3 +109,54 @@ async fn a_database_is_only_given_out_as_what_it_is() {
     assert!(stack.cache::<u64, u64>("twice").is_err());
     stack.close().await;
 }
+
+/// A collector that accepts everything and remembers the heads of what it was sent.
+#[cfg(feature = "otlp")]
+async fn collector() -> (SocketAddr, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((LOCAL, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let remembered = std::sync::Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).await.unwrap();
+            remembered.lock().unwrap().push(head);
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    (address, seen)
+}
+
+#[cfg(feature = "otlp")]
+#[tokio::test]
+async fn a_section_sends_numbers_and_spans_to_a_collector_a_last_time_at_the_end() {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let (address, seen) = collector().await;
+    let text = format!(
+        "[otlp]\ncollector = 'http://{address}'\nheaders = {{ api-key = 'hunter2' }}\ninterval = '1h'"
+    );
+    let config = Config::from_toml(&text).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let stack = Stack::new(config).await.unwrap();
+    assert!(stack.metrics().text().contains("perf_metrics_otlp_exports_total"));
+    let layer = stack.otlp().unwrap().layer();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info_span!("order").in_scope(|| ());
+    });
+    assert!(stack.close().await.is_clean());
+    let seen = seen.lock().unwrap();
+    let heads: Vec<&str> = seen.iter().map(|head| head.lines().next().unwrap()).collect();
+    assert_eq!(heads, ["POST /v1/metrics HTTP/1.1", "POST /v1/traces HTTP/1.1"]);
+    assert!(seen[0].contains("api-key: hunter2"), "{}", seen[0]);
+    let said = Config::from_toml("[otlp]\ncollector = 'https://x'").unwrap_err().to_string();
+    assert!(said.contains("otlp.collector"), "{said}");
+}
