@@ -544,3 +544,62 @@ async fn b5_8_an_index_somebody_else_dropped_is_gone() {
     let verdicts = applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
     assert_eq!((verdicts[0].outcome, trial.is_over()), (Some(TrialOutcome::Gone), true));
 }
+
+#[tokio::test]
+async fn b5_1_two_hosts_at_once_build_an_index_once() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    let (ours, theirs) = (applier(), applier());
+    let (yes_here, yes_there) = (yes(), yes());
+    let (one, two) = tokio::join!(
+        ours.apply(&mut conn, &advice, &yes_here),
+        theirs.apply(&mut other, &advice, &yes_there)
+    );
+    let outcomes = [one.unwrap().outcomes.remove(0), two.unwrap().outcomes.remove(0)];
+    let built = outcomes.iter().filter(|it| matches!(it, IndexOutcome::Created { .. })).count();
+    let others = outcomes.iter().filter(|it| {
+        matches!(it, IndexOutcome::Present { .. })
+            || matches!(
+                it,
+                IndexOutcome::Refused { refusal: Refusal::Busy { .. } | Refusal::BeingRebuilt, .. }
+            )
+    });
+    assert_eq!((built, others.count()), (1, 1), "{outcomes:?}");
+    assert_eq!(indexes(&server).await.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_completes() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    run(&mut other, "begin isolation level repeatable read; select count(*) from customer").await;
+    let mut patient = policy();
+    patient.lock_timeout = Duration::from_secs(30);
+    let applier = IndexApplier::new(patient).unwrap();
+    let running =
+        tokio::spawn(async move { applier.apply(&mut conn, &advice, &yes()).await.map(|_| advice) });
+    let invalid = "select count(*) from pg_index i join pg_class c on c.oid = indexrelid where relname like 'perfidx%' and not indisvalid";
+    wait_for(&server, invalid, "1").await;
+    server.restart().await.unwrap();
+    assert!(running.await.unwrap().is_err(), "the connection was cut");
+    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+    let repaired = self::applier().repair(&mut conn, &yes()).await.unwrap();
+    assert_eq!(repaired.dropped.len(), 1);
+    let advice = self::advice(&mut conn, HISTORY).await;
+    assert_eq!(self::applier().apply(&mut conn, &advice, &yes()).await.unwrap().created().count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_may_only_read_gets_advice_and_a_refusal() {
+    let (server, mut conn) = shop().await;
+    run(&mut conn, "set default_transaction_read_only = on").await;
+    let advice = advice(&mut conn, HISTORY).await;
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert!(
+        matches!(applied.outcomes[0], IndexOutcome::Refused { refusal: Refusal::Standby, .. }),
+        "{applied:?}"
+    );
+    assert_eq!(indexes(&server).await, "");
+}

@@ -1,5 +1,6 @@
 use perf_core::{InvalidConfig, Secret, duration};
-use perf_dbopt::ObserverConfig;
+use perf_dbopt::advise::AdvisorConfig;
+use perf_dbopt::{MaintenancePolicy, ObserverConfig};
 use perf_pool::PoolConfig;
 use perf_resilience::{BulkheadConfig, PipelineConfig};
 use serde::Deserialize;
@@ -13,9 +14,12 @@ use std::time::Duration;
 ///     url = "sqlite::memory:"
 ///     pool = { max = 4 }
 ///     queries = { slow = "20ms" }
+///     advisor = { max_bytes = 200_000_000 }
+///     maintenance = { window = "02:00-05:00", budget = "5m" }
 ///     resilience = { preset = "database" }
 /// "#)?;
 /// assert_eq!(config.databases["orders"].pool.max, 4);
+/// assert_eq!(config.databases["orders"].advisor.max_bytes, Some(200_000_000));
 /// # Ok::<(), perfkit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +34,12 @@ pub struct DatabaseConfig {
     /// What is recorded of its queries.
     #[serde(default)]
     pub queries: ObserverConfig,
+    /// Limits of index advice, for the host's advisor.
+    #[serde(default)]
+    pub advisor: AdvisorConfig,
+    /// What maintenance may do and when, for the host's scheduler.
+    #[serde(default)]
+    pub maintenance: MaintenancePolicy,
     /// What stands between callers and the database.
     #[serde(default)]
     pub resilience: ResilienceConfig,
@@ -52,6 +62,8 @@ impl DatabaseConfig {
             url: Secret::new(url.into()),
             pool: PoolConfig::default(),
             queries: ObserverConfig::default(),
+            advisor: AdvisorConfig::default(),
+            maintenance: MaintenancePolicy::default(),
             resilience: ResilienceConfig::default(),
             health_interval: Self::HEALTH_INTERVAL,
         }
@@ -64,6 +76,8 @@ impl DatabaseConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         self.pool.validate().map_err(|error| error.within("pool"))?;
         self.queries.validate().map_err(|error| error.within("queries"))?;
+        self.advisor.validate().map_err(|error| error.within("advisor"))?;
+        self.maintenance.validate().map_err(|error| error.within("maintenance"))?;
         if let Some(bulkhead) = &self.resilience.bulkhead {
             bulkhead.validate().map_err(|error| error.within("bulkhead").within("resilience"))?;
         }

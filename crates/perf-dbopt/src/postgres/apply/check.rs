@@ -85,7 +85,7 @@ pub enum Refusal {
         /// Its session, when it can be seen.
         holder: Option<i32>,
     },
-    /// This is a standby.
+    /// This is a standby, or the session may only read.
     Standby,
     /// This role does not own the table.
     NotOwner,
@@ -139,7 +139,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Busy { holder: Some(pid) } => write!(f, "session {pid} works on this table"),
             Self::Busy { holder: None } => f.write_str("another session works on this table"),
-            Self::Standby => f.write_str("the server is a standby"),
+            Self::Standby => f.write_str("the server is a standby, or the session may only read"),
             Self::NotOwner => f.write_str("this role does not own the table"),
             Self::MissingTable => f.write_str("the table is not there"),
             Self::Denied => f.write_str("the table is on the deny list"),
@@ -162,7 +162,8 @@ pub(super) struct Target {
     pub(super) partitioned: bool,
 }
 
-const TABLE: &str = "select c.oid::int8, pg_has_role(current_user, c.relowner, 'USAGE'), c.relkind = 'p', pg_is_in_recovery(), \
+const TABLE: &str = "select c.oid::int8, pg_has_role(current_user, c.relowner, 'USAGE'), c.relkind = 'p', \
+    pg_is_in_recovery() or current_setting('transaction_read_only') = 'on', \
     (select count(*) from pg_index i where i.indrelid = c.oid)::int4, \
     exists (select 1 from pg_stat_progress_create_index p where p.relid = c.oid) \
       or exists (select 1 from pg_stat_progress_cluster p where p.relid = c.oid), \
