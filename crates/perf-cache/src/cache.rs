@@ -65,7 +65,7 @@ pub(crate) struct Inner<K, V> {
     /// Its name among all nodes, if there are others.
     pub(crate) identity: Option<Identity>,
     pub(crate) shared: Option<Shared<V>>,
-    hasher: foldhash::quality::RandomState,
+    hasher: foldhash::fast::RandomState,
     parts: Parts<K, V>,
     cleared_at: AtomicU64,
     rng: Mutex<Rng>,
@@ -80,7 +80,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         mut parts: Parts<K, V>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let hasher = foldhash::quality::RandomState::default();
+        let hasher = foldhash::fast::RandomState::default();
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         let identity = space.remote.as_ref().map(|_| Identity::new(&space.name, own));

@@ -380,3 +380,100 @@ pub(super) fn sweep_abandoned() {
     abandoned.append(&mut bins);
     ABANDONED_BINS.store(abandoned.len(), Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(perf_loom)))]
+mod tests {
+    use super::*;
+
+    fn removed(place: &Place<u64>) -> Removed<u64> {
+        place.swap(None).expect("something is here")
+    }
+
+    #[test]
+    fn what_is_read_is_kept_and_what_is_not_goes() {
+        let (place, value) = (Place::empty(), Arc::new(7_u64));
+        place.fill(Arc::clone(&value));
+        let held = place.load().unwrap();
+        let mut bin = Bin::default();
+        bin.put(removed(&place));
+        bin.sweep(|_| panic!("it is being read"));
+        assert_eq!((*held, bin.len(), Arc::strong_count(&value)), (7, 1, 2));
+        drop(held);
+        bin.sweep(drop);
+        assert_eq!((bin.len(), Arc::strong_count(&value)), (0, 1));
+    }
+
+    #[test]
+    fn more_than_there_are_slots_is_counted_and_a_note_travels_with_its_copy() {
+        let (place, value) = (Place::empty(), Arc::new(7_u64));
+        place.fill(Arc::clone(&value));
+        let held: Vec<_> = (0..lane::SLOTS + 5).map(|_| place.load().unwrap()).collect();
+        assert!(Arc::strong_count(&value) >= 2 + 5);
+        let note = Arc::new(Freshness::Refreshing);
+        let noted = held[0].clone().with_note(Arc::clone(&note));
+        let copy = noted.clone();
+        drop(noted);
+        assert_eq!((copy.note(), held[1].note()), (Some(&Freshness::Refreshing), None));
+        drop((copy, held));
+        let mut bin = Bin::default();
+        bin.put(removed(&place));
+        bin.sweep(drop);
+        assert_eq!((Arc::strong_count(&value), Arc::strong_count(&note)), (1, 1));
+    }
+
+    #[test]
+    fn a_hit_may_be_dropped_by_another_thread() {
+        let (place, value) = (Place::empty(), Arc::new(7_u64));
+        place.fill(Arc::clone(&value));
+        let held = place.load().unwrap();
+        std::thread::spawn(move || drop(held)).join().unwrap();
+        let mut bin = Bin::default();
+        bin.put(removed(&place));
+        bin.sweep(drop);
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+}
+
+#[cfg(all(test, perf_loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// A value that notices being used after it was dropped.
+    struct Guarded(loom::sync::Arc<loom::sync::atomic::AtomicUsize>);
+
+    impl Drop for Guarded {
+        fn drop(&mut self) {
+            self.0.store(1, Ordering::SeqCst);
+        }
+    }
+
+    /// One thread reads while another replaces, sweeps and frees: what is held was not dropped, in every interleaving.
+    #[test]
+    fn nothing_is_freed_while_it_is_read() {
+        loom::model(|| {
+            let dropped = loom::sync::Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+            let place: &'static Place<Guarded> = Box::leak(Box::new(Place::empty()));
+            let lane: &'static Lane = Box::leak(Box::new(Lane::new(0, false)));
+            place.fill(Arc::new(Guarded(loom::sync::Arc::clone(&dropped))));
+            let reader = thread::spawn(move || {
+                if let Some(held) = place.load_in(lane) {
+                    assert_eq!(held.0.load(Ordering::SeqCst), 0, "freed while it was read");
+                }
+            });
+            let mut bin = Bin::default();
+            bin.put(place.swap(None).expect("something is here"));
+            let sweep = |bin: &mut Bin<Guarded>| {
+                super::super::sync::fence(Ordering::SeqCst);
+                let mut in_use = Vec::new();
+                lane.collect(&mut in_use);
+                in_use.sort_unstable();
+                bin.sweep_all_but(&in_use, drop);
+            };
+            sweep(&mut bin);
+            reader.join().unwrap();
+            sweep(&mut bin);
+            assert_eq!((bin.len(), dropped.load(Ordering::SeqCst)), (0, 1));
+        });
+    }
+}

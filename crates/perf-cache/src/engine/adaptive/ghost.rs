@@ -2,7 +2,7 @@
 
 use super::sketch::mix;
 
-/// A direct-mapped table of refused hashes. A collision forgets the older one, which only blunts an estimate.
+/// A table of refused hashes, in sets of four. A full set forgets its oldest, which only blunts an estimate.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     places: Vec<Place>,
@@ -18,32 +18,37 @@ struct Place {
 }
 
 const SMALLEST: usize = 64;
+const SET: usize = 4;
 
 impl Ghosts {
     /// Remembers a refused entry; `entries` is how many the cache holds.
     pub(super) fn add(&mut self, hash: u64, weight: u64, entries: usize) {
-        let wanted = entries.next_power_of_two().max(SMALLEST);
+        // Twice as many places as there are entries: few sets are full of what is still of interest.
+        let wanted = (2 * entries).next_power_of_two().max(SMALLEST);
         if self.places.len() < wanted {
             let old = std::mem::replace(&mut self.places, vec![Place::default(); wanted]);
-            for place in old.into_iter().filter(|place| place.at > 0) {
-                let index = self.index(place.hash);
-                self.places[index] = place;
-            }
+            old.into_iter().filter(|place| place.at > 0).for_each(|place| self.put(place));
         }
         self.refused += weight.max(1);
-        let index = self.index(hash);
-        self.places[index] = Place { hash, at: self.refused };
+        self.put(Place { hash, at: self.refused });
     }
 
     /// How much weight was refused since this was, if it is remembered. It is forgotten with the answer.
     pub(super) fn take(&mut self, hash: u64) -> Option<u64> {
-        let index = self.index(hash);
-        let place = self.places.get_mut(index).filter(|place| place.at > 0 && place.hash == hash)?;
-        Some(self.refused - std::mem::take(&mut place.at))
+        let refused = self.refused;
+        let place = self.set(hash).iter_mut().find(|place| place.at > 0 && place.hash == hash)?;
+        Some(refused - std::mem::take(&mut place.at))
     }
 
-    fn index(&self, hash: u64) -> usize {
-        (mix(hash) >> 20) as usize & self.places.len().saturating_sub(1)
+    fn put(&mut self, new: Place) {
+        if let Some(oldest) = self.set(new.hash).iter_mut().min_by_key(|place| place.at) {
+            *oldest = new;
+        }
+    }
+
+    fn set(&mut self, hash: u64) -> &mut [Place] {
+        let first = (mix(hash) >> 20) as usize & self.places.len().saturating_sub(1) & !(SET - 1);
+        self.places.get_mut(first..first + SET).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Our own engine: reads without a lock, and a policy that adapts itself to the traffic.
 
-mod calendar;
 mod ghost;
 mod list;
 mod policy;
@@ -8,12 +7,13 @@ mod record;
 mod simulate;
 mod sketch;
 mod table;
+mod tournament;
+mod wheel;
 
 use super::held::{Bin, Removed};
 use super::{Cause, Discarded, Engine, Held, Lane, Listener, Visitor};
 use crate::clock::{Tick, tick};
 use crate::entry::Entry;
-use calendar::Calendar;
 use perf_core::Counter;
 use policy::Policy;
 use record::Record;
@@ -21,6 +21,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use table::{Found, Table};
+use wheel::Wheel;
 
 pub(crate) use simulate::Simulated;
 
@@ -46,7 +47,7 @@ struct Shard<K, V> {
 
 struct State<K, V> {
     policy: Policy,
-    calendar: Calendar,
+    wheel: Wheel,
     bin: Bin<Entry<K, V>>,
     /// Weight in the bin.
     binned: u64,
@@ -66,10 +67,10 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Adaptive<K, V> {
         let share = (capacity / shards as u64).max(1);
         let shard = |_| Shard {
             table: Table::new(),
-            record: Record::new(),
+            record: Record::new(share),
             state: Mutex::new(State {
                 policy: Policy::new(share),
-                calendar: Calendar::default(),
+                wheel: Wheel::default(),
                 bin: Bin::default(),
                 binned: 0,
             }),
@@ -130,11 +131,11 @@ impl<K: Eq, V> Shard<K, V> {
         self.table.find(hash, |entry| entry.key.borrow() == key)
     }
 
-    /// Drops an entry that the policy or the calendar has named.
+    /// Drops an entry that the policy or the wheel has named.
     fn drop_number(&self, state: &mut State<K, V>, number: u32, cause: Cause, to: &mut Discarded<K, V>) {
         let hash = state.policy.hash(number).unwrap_or_default();
         let removed = self.table.remove(hash, |entry| entry.number() == number);
-        state.calendar.cross_out(number);
+        state.wheel.cross_out(number);
         state.policy.remove(number);
         state.discard(removed, cause, to);
     }
@@ -142,11 +143,11 @@ impl<K: Eq, V> Shard<K, V> {
     /// Drops a few entries that are of no use to anyone any more.
     fn purge(&self, state: &mut State<K, V>, now: Tick, expired: &Counter, to: &mut Discarded<K, V>) {
         for _ in 0..PURGED {
-            let Some(number) = state.calendar.due(now) else { return };
+            let Some(number) = state.wheel.due(now) else { return };
             let hash = state.policy.hash(number).unwrap_or_default();
             let end = self.table.find(hash, |entry| entry.number() == number).map(|entry| entry.dead_at());
             match end {
-                Some(end) if end > now => state.calendar.enter(number, end),
+                Some(end) if end > now => state.wheel.enter(number, end),
                 _ => {
                     expired.increment();
                     self.drop_number(state, number, Cause::Expired, to);
@@ -229,7 +230,7 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
                 number
             }
         };
-        state.calendar.enter(number, end);
+        state.wheel.enter(number, end);
         let mut candidate = None;
         while let Some(number) = state.policy.evict(&mut candidate) {
             self.evicted.increment();
@@ -248,7 +249,7 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         let mut discarded = self.discarded();
         let mut state = shard.lock();
         if let Some(removed) = shard.table.remove(hash, |entry| entry.key.borrow() == key) {
-            state.calendar.cross_out(removed.number());
+            state.wheel.cross_out(removed.number());
             state.policy.remove(removed.number());
             state.discard(Some(removed), Cause::Invalidated, &mut discarded);
             state.sweep(self.capacity, &mut discarded);
@@ -261,7 +262,7 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         for shard in &self.shards {
             let mut state = shard.lock();
             for removed in shard.table.clear() {
-                state.calendar.cross_out(removed.number());
+                state.wheel.cross_out(removed.number());
                 state.policy.remove(removed.number());
                 state.discard(Some(removed), Cause::Invalidated, &mut discarded);
             }

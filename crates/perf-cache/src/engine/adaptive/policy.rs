@@ -7,10 +7,14 @@
 //! more main part, as *hits per weight at the edge of each* (marginal utility). The window's edge is its older half and,
 //! beyond it, what was refused lately (ghosts); the main part's edge is its probation segment. Unlike hill
 //! climbing on the hit ratio this needs no trial in the wrong direction.
+//!
+//! No one rule is best for every traffic, so this one competes with three simple ones in miniature, and the cache follows
+//! whichever hits most ([`Tournament`]).
 
 use super::ghost::Ghosts;
 use super::list::{Linked, Links, List};
 use super::sketch::Sketch;
+use super::tournament::Tournament;
 
 /// Share of the capacity that the window starts with.
 const START: f64 = 0.01;
@@ -33,6 +37,27 @@ const VICTIMS: usize = 8;
 /// already; without the margin the entries of a loop would take turns pushing each other out.
 const MARGIN: u64 = 1;
 
+/// The rule by which entries stay or go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Plan {
+    /// A window that finds its own size, and admission by frequency behind it.
+    Adaptive,
+    /// The same with a window that keeps its size: 0 is frequency alone, 1 is recency alone (LRU).
+    Window(f64),
+    /// Second chances (CLOCK with two of them, as in quick_cache and S3-FIFO): what was not used again while it was new
+    /// goes, unless it comes back soon after.
+    Clock,
+}
+
+/// Share of the capacity for new entries under [`Plan::Clock`].
+const COLD: f64 = 0.03;
+/// How long [`Plan::Clock`] remembers what it refused, as a share of the capacity.
+const REMEMBERED: f64 = 0.5;
+/// Second chances an entry can save up.
+const CHANCES: u8 = 2;
+/// Entries that cross a boundary with one request, so that no request pays for a great move.
+const MOVES: usize = 8;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Region {
     Window,
@@ -49,6 +74,7 @@ struct Node {
     /// Weight that had entered or re-entered the window when this node last did.
     entered: u64,
     region: Region,
+    chances: u8,
     links: Links,
 }
 
@@ -76,6 +102,9 @@ struct Edges {
 #[derive(Debug)]
 pub(super) struct Policy {
     capacity: u64,
+    plan: Plan,
+    /// Without one, the plan stays as it is.
+    tournament: Option<Box<Tournament>>,
     nodes: Nodes,
     free: Vec<u32>,
     window: List,
@@ -86,6 +115,8 @@ pub(super) struct Policy {
     edges: Edges,
     share: f64,
     entered: u64,
+    /// What was inserted last is not the one to go.
+    latest: u32,
     requests: usize,
     /// Requests since the long counts last faded.
     long: usize,
@@ -93,8 +124,21 @@ pub(super) struct Policy {
 
 impl Policy {
     pub(super) fn new(capacity: u64) -> Self {
+        let tournament = Some(Box::new(Tournament::new()));
+        Self { tournament, ..Self::with_plan(capacity, Plan::Adaptive) }
+    }
+
+    /// A policy that keeps to its plan.
+    pub(super) fn with_plan(capacity: u64, plan: Plan) -> Self {
+        let share = match plan {
+            Plan::Adaptive => START,
+            Plan::Window(share) => share,
+            Plan::Clock => COLD,
+        };
         Self {
             capacity,
+            plan,
+            tournament: None,
             nodes: Nodes::default(),
             free: Vec::new(),
             window: List::default(),
@@ -103,11 +147,25 @@ impl Policy {
             sketch: Sketch::new(),
             ghosts: Ghosts::default(),
             edges: Edges::default(),
-            share: START,
+            share,
             entered: 0,
+            latest: u32::MAX,
             requests: 0,
             long: 0,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    pub(super) const fn share(&self) -> f64 {
+        self.share
+    }
+
+    pub(super) const fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
     }
 
     /// Entries held.
@@ -131,15 +189,22 @@ impl Policy {
     /// Takes an entry in and gives it a number. The owner then calls [`Policy::evict`] until there is room.
     pub(super) fn insert(&mut self, hash: u64, weight: u64) -> u32 {
         let entries = self.len() + 1;
+        self.compete(hash);
         self.sketch.reserve(entries);
         self.sketch.add(hash, entries);
+        let mut region = Region::Window;
+        if self.plan == Plan::Clock && self.main_weight() + weight <= self.capacity - self.window_limit() {
+            region = Region::Probation;
+        }
         if let Some(age) = self.ghosts.take(hash) {
+            if self.plan == Plan::Clock && age <= (REMEMBERED * self.capacity as f64) as u64 {
+                region = Region::Probation;
+            }
             self.edges.near += f64::from(u8::from(age <= (NEAR * self.capacity as f64) as u64));
             self.edges.far += f64::from(u8::from(age <= self.capacity));
         }
         self.entered += weight;
-        let node =
-            Node { hash, weight, entered: self.entered, region: Region::Window, links: Links::default() };
+        let node = Node { hash, weight, entered: self.entered, region, chances: 0, links: Links::default() };
         let number = match self.free.pop() {
             Some(number) => {
                 self.nodes.0[number as usize] = node;
@@ -150,9 +215,33 @@ impl Policy {
                 (self.nodes.0.len() - 1) as u32
             }
         };
-        self.window.push(&mut self.nodes, number, weight);
+        self.latest = number;
+        self.push(number, region);
         self.count_request();
         number
+    }
+
+    /// Lets the tournament see a request, and follows its winner.
+    fn compete(&mut self, hash: u64) {
+        let Some(tournament) = &mut self.tournament else { return };
+        if let Some((plan, share)) = tournament.request(hash)
+            && plan != self.plan
+        {
+            self.plan = plan;
+            self.share = share;
+        }
+    }
+
+    /// The contestants get room for as many entries as the cache turns out to have.
+    fn fix_tournament(&mut self) {
+        let entries = self.len();
+        if let Some(tournament) = &mut self.tournament {
+            tournament.fix(entries - 1);
+        }
+    }
+
+    const fn main_weight(&self) -> u64 {
+        self.probation.weight + self.protected.weight
     }
 
     /// An entry was used.
@@ -160,7 +249,14 @@ impl Policy {
         let Some(&Node { hash, weight, entered, region, .. }) = self.nodes.0.get(number as usize) else {
             return;
         };
+        self.compete(hash);
         self.sketch.add(hash, self.len());
+        let chances = &mut self.nodes.0[number as usize].chances;
+        *chances = (*chances + 1).min(CHANCES);
+        if self.plan == Plan::Clock {
+            self.count_request();
+            return;
+        }
         self.unlink(number);
         match region {
             Region::Window => {
@@ -205,15 +301,22 @@ impl Policy {
     ///
     /// `candidate` is where the search stands between two calls for one insertion; start with `None`.
     pub(super) fn evict(&mut self, candidate: &mut Option<u32>) -> Option<u32> {
-        while self.window.weight > self.window_limit()
-            && let Some(oldest) = self.window.oldest()
-        {
-            self.unlink(oldest);
-            self.push(oldest, Region::Probation);
-            *candidate = Some(oldest);
+        if self.plan == Plan::Clock {
+            return self.evict_by_clock();
         }
         if self.weight() <= self.capacity {
             return None;
+        }
+        self.fix_tournament();
+        for _ in 0..MOVES {
+            match self.window.oldest() {
+                Some(oldest) if self.window.weight > self.window_limit() => {
+                    self.unlink(oldest);
+                    self.push(oldest, Region::Probation);
+                    *candidate = Some(oldest);
+                }
+                _ => break,
+            }
         }
         let victim = self.victim(*candidate)?;
         match *candidate {
@@ -231,6 +334,46 @@ impl Policy {
                 Some(victim)
             }
         }
+    }
+
+    /// What is new and was used goes on to the others; what was not, goes. What is old uses up its chances first.
+    fn evict_by_clock(&mut self) -> Option<u32> {
+        if self.weight() <= self.capacity {
+            return None;
+        }
+        self.fix_tournament();
+        loop {
+            let Some(oldest) = self.window.oldest().filter(|&oldest| oldest != self.latest) else {
+                return self.oldest_without_chances();
+            };
+            let Node { hash, weight, chances, .. } = self.nodes.0[oldest as usize];
+            if chances == 0 {
+                self.ghosts.add(hash, weight, self.len());
+                return Some(oldest);
+            }
+            self.advance(oldest, chances, Region::Probation);
+            // What comes back from the ghosts takes its room from the new ones; only this takes it from the old ones.
+            if self.main_weight() > self.capacity - self.window_limit() {
+                return self.oldest_without_chances();
+            }
+        }
+    }
+
+    fn oldest_without_chances(&mut self) -> Option<u32> {
+        loop {
+            let oldest = self.probation.oldest().or(self.protected.oldest()).or(self.window.oldest())?;
+            match self.nodes.0[oldest as usize].chances {
+                0 => return Some(oldest),
+                chances => self.advance(oldest, chances, Region::Probation),
+            }
+        }
+    }
+
+    /// Takes a chance from an entry and moves it to the newest end.
+    fn advance(&mut self, number: u32, chances: u8, to: Region) {
+        self.unlink(number);
+        self.nodes.0[number as usize].chances = chances - 1;
+        self.push(number, to);
     }
 
     /// The least useful of the oldest entries on probation.
@@ -285,16 +428,24 @@ impl Policy {
 
     /// Moves the oldest protected entries back on probation while there are too many.
     fn demote(&mut self) {
-        let limit = ((self.capacity - self.window_limit()) as f64 * PROTECTED) as u64;
-        while self.protected.weight > limit
-            && let Some(oldest) = self.protected.oldest()
-        {
-            self.unlink(oldest);
-            self.push(oldest, Region::Probation);
+        let share = if self.plan == Plan::Clock { 0.0 } else { PROTECTED };
+        let limit = ((self.capacity - self.window_limit()) as f64 * share) as u64;
+        for _ in 0..MOVES {
+            match self.protected.oldest() {
+                Some(oldest) if self.protected.weight > limit => {
+                    self.unlink(oldest);
+                    self.push(oldest, Region::Probation);
+                }
+                _ => return,
+            }
         }
     }
 
     fn count_request(&mut self) {
+        self.settle();
+        if self.plan != Plan::Adaptive {
+            return;
+        }
         self.requests += 1;
         self.long += 1;
         if self.long >= 2 * self.len() {
@@ -335,26 +486,32 @@ impl Policy {
         self.edges.window /= 2.0;
         self.edges.probation /= 2.0;
         self.edges.near /= 2.0;
-        self.shift();
     }
 
-    /// Moves entries across the boundary until both parts fit.
-    fn shift(&mut self) {
-        while self.window.weight > self.window_limit()
-            && let Some(oldest) = self.window.oldest()
-        {
-            self.unlink(oldest);
-            self.push(oldest, Region::Probation);
-        }
-        while self.window.weight < self.window_limit()
-            && self.probation.weight + self.protected.weight > self.capacity - self.window_limit()
-            && let Some(oldest) = self.probation.oldest().or(self.protected.oldest())
-        {
-            self.unlink(oldest);
-            self.nodes.0[oldest as usize].entered = self.entered;
-            self.push(oldest, Region::Window);
+    /// Moves a few entries across the boundary, towards where both parts fit.
+    fn settle(&mut self) {
+        if self.plan != Plan::Clock {
+            self.settle_window();
         }
         self.demote();
+    }
+
+    fn settle_window(&mut self) {
+        for _ in 0..MOVES {
+            let limit = self.window_limit();
+            // Where there is no room, what leaves the window is a candidate, and `evict` sees to it.
+            let (from, to) = if self.window.weight > limit && self.weight() <= self.capacity {
+                (self.window.oldest(), Region::Probation)
+            } else if self.window.weight < limit && self.main_weight() > self.capacity - limit {
+                (self.probation.oldest().or(self.protected.oldest()), Region::Window)
+            } else {
+                return;
+            };
+            let Some(number) = from else { return };
+            self.unlink(number);
+            self.nodes.0[number as usize].entered = self.entered;
+            self.push(number, to);
+        }
     }
 }
 

@@ -112,3 +112,25 @@ fn every_value_is_dropped_once_the_engine_and_its_readers_are_gone() {
     crate::engine::held::sweep_abandoned();
     assert!(entries.iter().all(|entry| Arc::strong_count(entry) == 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_is_told_of_each_entry_that_goes_once_and_why() {
+    let told = Arc::new(Mutex::new(HashMap::new()));
+    let counts = Arc::clone(&told);
+    let listener = move |_: &u64, value: Option<&u64>, cause: Cause| {
+        assert!(value.is_some());
+        *counts.lock().unwrap().entry(cause).or_insert(0) += 1;
+    };
+    let engine = Adaptive::new(100, 1, Some(Arc::new(listener)));
+    (0..300).for_each(|key| drop(engine.insert(entry(key, key, Duration::from_secs(5)))));
+    let held = (0..300).find(|&key| value(&engine, key).is_some()).unwrap();
+    drop(engine.insert(entry(held, 1, Duration::from_secs(5))));
+    drop(engine.remove(hash(held), &held));
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    // Each insertion drops a few of what has ended, and the hundred fit beside each other.
+    (1000..1090).for_each(|key| drop(engine.insert(entry(key, key, Duration::MAX))));
+    drop(engine.clear());
+    let of = |cause| told.lock().unwrap().get(&cause).copied().unwrap_or(0);
+    assert_eq!((of(Cause::Room), of(Cause::Replaced), of(Cause::Expired)), (200, 1, 99));
+    assert_eq!(of(Cause::Invalidated), 1 + 90);
+}
