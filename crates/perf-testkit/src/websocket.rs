@@ -140,15 +140,14 @@ impl WebSocketServer {
         theirs
     }
 
-    /// Sends a message to whoever has subscribed to the topic. Returns its number.
-    pub fn publish(&self, topic: &str, payload: &str) -> u64 {
-        let number = self.publish_quietly(topic, payload);
+    /// Sends a message, with the next number, to whoever has subscribed to the topic.
+    pub fn publish(&self, topic: &str, payload: &str) {
+        self.publish_quietly(topic, payload);
         self.flush();
-        number
     }
 
     /// The same, leaving it to [`flush`](Self::flush) to wake the connections: for many at once.
-    pub fn publish_quietly(&self, topic: &str, payload: &str) -> u64 {
+    pub fn publish_quietly(&self, topic: &str, payload: &str) {
         let mut state = self.lock();
         let State { topics, history, unnumbered, .. } = &mut *state;
         let topic_of = match topics.get_mut(topic) {
@@ -168,7 +167,6 @@ impl WebSocketServer {
         while topic_of.history.len() > *history {
             topic_of.history.pop_front();
         }
-        number
     }
 
     /// Lets every connection send what was published.

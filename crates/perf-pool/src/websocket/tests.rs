@@ -397,7 +397,9 @@ proptest! {
                     let ids = told(&mut hub, link);
                     ids.into_iter().for_each(|id| hub.acknowledged(id, link));
                 }
-                6 if phase != Phase::Connecting => drop(hub.lost(link)),
+                6 if phase != Phase::Connecting => {
+                    hub.lost(link);
+                }
                 7 => hub.tick(now),
                 _ => {}
             }

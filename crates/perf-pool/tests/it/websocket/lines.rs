@@ -90,7 +90,7 @@ pub(crate) fn pool(memory: &InMemory, change: impl FnOnce(&mut WebSocketConfig))
 /// The next delivery in words: the payload of a message, or the notice.
 pub(crate) async fn next(subscription: &mut Subscription) -> String {
     let limit = Duration::from_secs(120);
-    match perf_core::time::timeout(limit, subscription.next()).await.expect("something is delivered") {
+    match perf_core::time::timeout(limit, subscription.next()).await.unwrap() {
         Ok(Delivery::Message(message)) => {
             message.to_text().unwrap().splitn(4, ' ').nth(3).unwrap_or_default().to_owned()
         }
