@@ -59,8 +59,10 @@
 //! | `serde` | configuration from TOML or the environment | the `serde` crate |
 //! | `tower` | tower layers for every policy | `tower-layer`, `tower-service` |
 //! | `sqlite`, `postgres` | what errors of sqlx mean ([`classify`]), and snapshot targets | the `sqlx` crate and its driver |
-//! | `redis` | what errors of redis mean, and a snapshot target | the `redis` crate |
+//! | `redis` | what errors of redis mean, a rate shared through Redis, and a snapshot target | the `redis` crate |
 //! | `snapshot` | backup and restore | `sha2`, `serde_json`, files and processes of tokio |
+//! | `zstd`, `encryption` | snapshots that are compressed, encrypted | `zstd`, `ring` |
+//! | `backoff` | conversions for hosts that still hold types of the `backoff` crate; not in `full` | two unmaintained crates |
 //! | `chaos` | disturbs calls on purpose; not in `full` | nothing |
 //!
 //! # What it is not
@@ -72,6 +74,8 @@ pub mod breaker;
 pub mod bulkhead;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+#[cfg(feature = "backoff")]
+pub mod classic;
 pub mod classify;
 pub mod degradation;
 pub mod fallback;

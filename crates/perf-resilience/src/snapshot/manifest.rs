@@ -47,6 +47,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// How many of what are in it.
     pub counts: BTreeMap<String, u64>,
+    /// What was done to the files; nothing if this is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<super::Wrapped>,
     /// When it was last verified.
     pub verified_ms: Option<u64>,
     /// The last drill with it.

@@ -6,6 +6,8 @@
 //!
 //! Not offered: replication, recovery to a point in time, consistency across several databases.
 
+#[cfg(feature = "encryption")]
+mod cipher;
 mod error;
 mod lock;
 mod manifest;
@@ -16,7 +18,10 @@ mod redis;
 mod retention;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod wrap;
 
+#[cfg(feature = "encryption")]
+pub use cipher::SnapshotKey;
 pub use error::SnapshotError;
 pub use manifest::{Drill, FileEntry, Manifest};
 #[cfg(feature = "postgres")]
@@ -26,6 +31,9 @@ pub use redis::RedisTarget;
 pub use retention::Retention;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteTarget;
+#[cfg(feature = "zstd")]
+pub use wrap::DEFAULT_LEVEL;
+pub use wrap::{Wrapped, Wrapping};
 
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
@@ -114,6 +122,7 @@ struct Shared {
     target: Arc<dyn SnapshotTarget>,
     root: PathBuf,
     retention: Retention,
+    wrapping: Wrapping,
     counters: Counters,
     /// Milliseconds since 1970, and durations in milliseconds; 0 while unknown.
     last_good_ms: AtomicU64,
@@ -132,11 +141,24 @@ impl Snapshots {
         root: impl Into<PathBuf>,
         retention: Retention,
     ) -> Self {
+        Self::wrapped(name, target, root, retention, Wrapping::none())
+    }
+
+    /// The same with files that are compressed or encrypted. Snapshots taken with another wrapping stay readable, those
+    /// with another key only as far as their checksums.
+    pub fn wrapped(
+        name: impl Into<Name>,
+        target: Arc<dyn SnapshotTarget>,
+        root: impl Into<PathBuf>,
+        retention: Retention,
+        wrapping: Wrapping,
+    ) -> Self {
         Self(Arc::new(Shared {
             name: name.into(),
             target,
             root: root.into(),
             retention,
+            wrapping,
             counters: Counters::default(),
             last_good_ms: AtomicU64::new(0),
             restore_ms: AtomicU64::new(0),
@@ -304,6 +326,10 @@ impl Shared {
         let Captured { files, counts, versions } = self.target.capture(&partial.0).await?;
         let mut entries = Vec::new();
         for name in files {
+            if self.wrapping.label().is_some() {
+                let (wrapping, path) = (self.wrapping.clone(), partial.0.join(&name));
+                blocking(move || wrapping.wrap(&path)).await?;
+            }
             manifest::sync(&partial.0.join(&name)).await?;
             entries.push(manifest::entry(&partial.0, &name).await?);
         }
@@ -317,6 +343,7 @@ impl Shared {
             versions,
             files: entries,
             counts,
+            wrapped: self.wrapping.label(),
             verified_ms: None,
             drill: None,
             seal: String::new(),
@@ -351,17 +378,36 @@ impl Shared {
         let directory = self.root.join(id);
         let mut manifest = Manifest::read(&directory).await?;
         manifest.check_files(&directory).await?;
-        let counts = self.target.verify(&directory, depth).await?;
-        for (what, expected) in &manifest.counts {
-            let found = counts.get(what).copied().unwrap_or(0);
-            if found != *expected {
-                return Err(SnapshotError::Damaged(format!("{found} {what} instead of {expected}")));
+        // Without the key only the checksums can be compared, which is all that reading asks for.
+        let readable = manifest.wrapped.as_ref().is_none_or(|wrapped| self.wrapping.opens(wrapped));
+        if readable || depth == Depth::Restore {
+            let content = self.content(&manifest).await?;
+            let counts = self.target.verify(content.path(&directory), depth).await?;
+            for (what, expected) in &manifest.counts {
+                let found = counts.get(what).copied().unwrap_or(0);
+                if found != *expected {
+                    return Err(SnapshotError::Damaged(format!("{found} {what} instead of {expected}")));
+                }
             }
         }
         manifest.verified_ms = Some(now_ms());
         let manifest = manifest.sealed();
         manifest.write(&directory).await?;
         Ok(manifest)
+    }
+
+    /// The files as the target wrote them: where they are, or unwrapped beside the snapshot.
+    async fn content(&self, manifest: &Manifest) -> Result<Content, SnapshotError> {
+        let Some(wrapped) = manifest.wrapped.clone() else { return Ok(Content(None)) };
+        let name = format!(".{:013}-{:08x}.partial", now_ms(), Rng::from_entropy().next_u64() >> 32);
+        let beside = Partial(self.root.join(name));
+        std::fs::create_dir(&beside.0).map_err(SnapshotError::io("make", &beside.0))?;
+        for file in &manifest.files {
+            let (from, to) = (self.root.join(&manifest.id).join(&file.name), beside.0.join(&file.name));
+            let (wrapping, wrapped) = (self.wrapping.clone(), wrapped.clone());
+            blocking(move || wrapping.unwrap(&wrapped, &from, &to)).await?;
+        }
+        Ok(Content(Some(beside)))
     }
 
     async fn drill(&self, latest: Option<Manifest>) -> Result<Drill, SnapshotError> {
@@ -417,9 +463,29 @@ impl RestorePlan {
                 return Err(SnapshotError::Refused(format!("it is not called `{name}`")));
             }
         };
-        shared.target.restore(&directory, overwrite).await?;
+        let content = shared.content(&self.manifest).await?;
+        shared.target.restore(content.path(&directory), overwrite).await?;
         shared.counters.restored.increment();
         Ok(safety)
+    }
+}
+
+/// The files of a snapshot to be looked at; what was unwrapped for that is removed when dropped.
+struct Content(Option<Partial>);
+
+impl Content {
+    fn path<'p>(&'p self, directory: &'p Path) -> &'p Path {
+        self.0.as_ref().map_or(directory, |beside| &beside.0)
+    }
+}
+
+/// Runs work on files where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+) -> Result<T, SnapshotError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(SnapshotError::tool("wrapping files", error)),
     }
 }
 

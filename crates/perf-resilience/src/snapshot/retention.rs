@@ -62,6 +62,7 @@ mod tests {
             versions: BTreeMap::new(),
             files: Vec::new(),
             counts: BTreeMap::new(),
+            wrapped: None,
             verified_ms: verified.then_some(started_ms),
             drill: None,
             seal: String::new(),

@@ -9,6 +9,7 @@ mod cancellation;
 #[cfg(feature = "chaos")]
 mod chaos;
 mod degradation;
+mod features;
 mod hedge;
 mod numbers;
 mod pipeline;

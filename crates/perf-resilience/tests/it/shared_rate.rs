@@ -60,7 +60,7 @@ async fn a02_a05_a08_more_than_the_burst_is_an_error_and_refusals_take_nothing()
 
 #[tokio::test]
 async fn a08_a_killed_redis_leaves_each_instance_its_share_and_a_restarted_one_takes_over() {
-    let mut server = RedisServer::start().await.unwrap();
+    let server = RedisServer::start().await.unwrap();
     let hourly = Quota { permits: 1, per: Duration::from_secs(3600), burst: 40 };
     let limit = limit(&server, hourly, WhenDown::Local { instances: 4 });
     assert_eq!(admitted(&limit, "k", 10).await, 10);

@@ -340,3 +340,76 @@ async fn a_redis_database_is_captured_rehearsed_and_restored() {
     assert!(matches!(snapshots.capture().await.unwrap_err(), SnapshotError::Tool { .. }));
     assert_eq!(left_behind(at.path()), Vec::<String>::new());
 }
+
+#[cfg(all(feature = "zstd", feature = "encryption"))]
+mod wrapped {
+    use super::*;
+    use perf_resilience::snapshot::{DEFAULT_LEVEL, SnapshotKey, Wrapping};
+
+    fn with(at: &Path, wrapping: Wrapping) -> Snapshots {
+        let source = at.join("source");
+        if !source.exists() {
+            std::fs::write(&source, "some data, and the same again; ".repeat(10_000)).unwrap();
+        }
+        let target = Arc::new(FileTarget(source));
+        Snapshots::wrapped("s", target, at.join("snapshots"), Retention::default(), wrapping)
+    }
+
+    fn keyed(byte: u8) -> Wrapping {
+        Wrapping::none().compress(DEFAULT_LEVEL).encrypt(SnapshotKey::new([byte; 32]))
+    }
+
+    #[tokio::test]
+    async fn wrapped_snapshots_are_smaller_unreadable_and_come_back_whole() {
+        let at = directory("wrapped");
+        let snapshots = with(at.path(), keyed(1));
+        let taken = snapshots.capture().await.unwrap();
+        let wrapped = taken.wrapped.clone().unwrap();
+        assert_eq!(wrapped.compression.as_deref(), Some("zstd"));
+        assert_eq!(wrapped.key.as_deref(), Some(SnapshotKey::new([1; 32]).id()));
+        assert!(taken.files[0].bytes < 10_000, "{:?}", taken.files);
+        let stored = std::fs::read(at.path().join("snapshots").join(&taken.id).join("a")).unwrap();
+        assert!(!stored.windows(9).any(|part| part == b"some data"));
+        snapshots.verify(&taken.id).await.unwrap();
+        snapshots.drill().await.unwrap();
+        std::fs::write(at.path().join("source"), "lost").unwrap();
+        let plan = snapshots.plan_restore(&taken.id).await.unwrap();
+        plan.apply(perf_resilience::snapshot::Confirm::Overwrite("file".to_owned())).await.unwrap();
+        assert!(std::fs::read_to_string(at.path().join("source")).unwrap().starts_with("some data"));
+        assert!(left_behind(at.path()).iter().all(|name| !name.contains("partial")));
+    }
+
+    #[tokio::test]
+    async fn without_the_key_damage_is_found_and_the_content_is_not() {
+        let at = directory("locked");
+        let taken = with(at.path(), keyed(1)).capture().await.unwrap();
+        for wrapping in [Wrapping::none(), keyed(2)] {
+            let stranger = with(at.path(), wrapping);
+            stranger.verify(&taken.id).await.unwrap();
+            let refused = stranger.drill().await.unwrap_err();
+            assert!(refused.to_string().contains("needs the key"), "{refused}");
+        }
+        let file = at.path().join("snapshots").join(&taken.id).join("a");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let found = with(at.path(), Wrapping::none()).verify(&taken.id).await.unwrap_err();
+        assert!(matches!(found, SnapshotError::FileContent(_)), "{found}");
+    }
+
+    #[tokio::test]
+    async fn a_capture_dropped_while_it_wraps_leaves_nothing() {
+        let at = directory("dropped");
+        let snapshots = with(at.path(), keyed(1));
+        for micros in (0..3000).step_by(150) {
+            let _ =
+                perf_core::time::timeout(perf_core::time::Duration::from_micros(micros), snapshots.capture())
+                    .await;
+        }
+        let good = snapshots.capture().await.unwrap();
+        snapshots.verify(&good.id).await.unwrap();
+        for manifest in snapshots.list().await.unwrap() {
+            snapshots.verify(&manifest.id).await.unwrap();
+        }
+    }
+}
