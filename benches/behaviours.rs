@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tower::{Service, ServiceExt};
 
 type Work = Pin<Box<dyn Future<Output = Result<(), ()>> + Send>>;
-type Guarded = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Guarded = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A breaker under test: runs work if it lets it through. Opens at half of 100 calls, or as its settings come nearest;
 /// stays open for 20 ms; lets one probe through; gives up on a silent probe after 40 ms where it can.
@@ -95,6 +95,37 @@ fn tower_resilience() -> Contender {
                 if let Ok(ready) = ServiceExt::<Work>::ready(&mut service).await {
                     let _ = ready.call(work).await;
                 }
+            })
+        }),
+    }
+}
+
+fn seatbelt() -> Contender {
+    use layered::Stack;
+    let clock = tick::Clock::new_tokio();
+    let context = seatbelt::ResilienceContext::new(&clock).name("bench");
+    let service = (
+        seatbelt::breaker::Breaker::layer("breaker", &context)
+            .recovery_with(|result: &Result<(), ()>, _| match result {
+                Ok(()) => seatbelt::RecoveryInfo::never(),
+                Err(()) => seatbelt::RecoveryInfo::retry(),
+            })
+            .rejected_input_error(|_, _| ())
+            .failure_threshold(0.5)
+            .min_throughput(100)
+            .sampling_duration(Duration::from_secs(30))
+            .break_duration(OPEN)
+            .half_open_mode(seatbelt::breaker::HalfOpenMode::quick()),
+        layered::Execute::new(|work: Work| work),
+    )
+        .into_service();
+    let service = Arc::new(service);
+    Contender {
+        name: "seatbelt",
+        run: Box::new(move |work| {
+            let service = service.clone();
+            Box::pin(async move {
+                let _ = layered::Service::execute(&*service, work).await;
             })
         }),
     }
@@ -244,7 +275,7 @@ fn budgets() {
 fn main() {
     let runtime = made(tokio::runtime::Builder::new_current_thread().enable_time().build());
     runtime.block_on(async {
-        let contenders = [ours, recloser, failsafe, tower_resilience];
+        let contenders = [ours, recloser, failsafe, tower_resilience, seatbelt];
         for make in contenders {
             show("ring", make().name, ring(&make()).await);
         }
