@@ -195,7 +195,7 @@ impl<K: Hash + Eq + Clone> Inner<K> {
     /// The table takes its place from the lowest bits and its tag from the highest, so the shard is picked by those between.
     fn shard_of(&self, hash: u64) -> &Padded<K> {
         let middle = u64::from((hash >> 16) as u32);
-        &self.shards[(middle * self.shards.len() as u64 >> 32) as usize]
+        &self.shards[((middle * self.shards.len() as u64) >> 32) as usize]
     }
 }
 

@@ -340,9 +340,11 @@ impl Component for SharedRate {
 
     fn collect(&self, sink: &mut dyn Sink) {
         let stats = self.stats();
-        let mut total = RateStats::default();
-        total.admitted = stats.admitted + stats.admitted_alone;
-        total.refused = stats.refused + stats.refused_alone;
+        let total = RateStats {
+            admitted: stats.admitted + stats.admitted_alone,
+            refused: stats.refused + stats.refused_alone,
+            ..RateStats::default()
+        };
         collect(&total, sink);
         sink.counter(&ALONE, &[("outcome", "admitted")], stats.admitted_alone);
         sink.counter(&ALONE, &[("outcome", "refused")], stats.refused_alone);
