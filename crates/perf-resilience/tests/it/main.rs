@@ -13,6 +13,7 @@ mod features;
 mod hedge;
 mod numbers;
 mod pipeline;
+mod ports;
 mod rate;
 mod retry;
 #[cfg(feature = "redis")]
