@@ -126,18 +126,22 @@ impl<C, K> Queue<C, K> {
         self.first().is_some_and(|item| Arc::ptr_eq(&item.seat, seat))
     }
 
+    /// Who has waited longest.
+    #[inline]
+    pub(super) fn oldest_caller(&self) -> Option<Caller> {
+        self.first().map(|item| item.waiting.caller)
+    }
+
     /// Chooses the oldest waiter for a connection, or gives it back when nobody waits.
     #[inline]
     pub(super) fn hand(
         &mut self,
         entry: Box<Entry<C>>,
         measured: bool,
-    ) -> Result<(Delivery<C, K>, Caller), Box<Entry<C>>> {
+    ) -> Result<Delivery<C, K>, Box<Entry<C>>> {
         match self.pop() {
             None => Err(entry),
-            Some(Item { seat, waiting }) => {
-                Ok((Delivery { seat, grant: Grant::Lease { entry, measured } }, waiting.caller))
-            }
+            Some(item) => Ok(Delivery { seat: item.seat, grant: Grant::Lease { entry, measured } }),
         }
     }
 

@@ -306,9 +306,10 @@ impl<C, K> Core<C, K> {
     /// back when nobody waits.
     #[inline]
     fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C, K>, Box<Entry<C>>> {
+        let Some(caller) = self.queue.oldest_caller() else { return Err(entry) };
         let slot = entry.slot as usize;
         let measured = self.measures_hold(now);
-        let (delivery, caller) = self.queue.hand(entry, measured)?;
+        let delivery = self.queue.hand(entry, measured)?;
         self.holds[slot] = Some(Hold::new(now, caller));
         self.acquired += 1;
         Ok(delivery)

@@ -28,8 +28,13 @@ impl Postgres {
     /// The server and database of a URL.
     ///
     /// # Errors
-    /// [`sqlx::Error::Configuration`] for a URL that is not one.
+    /// [`sqlx::Error::Configuration`] for a URL that is not one, or one of another database.
     pub fn new(url: &str) -> Result<Self, sqlx::Error> {
+        // The driver reads any scheme, and would talk PostgreSQL to whatever answers.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let allowed = "a URL of PostgreSQL begins with postgres:// or postgresql://";
+            return Err(sqlx::Error::Configuration(allowed.into()));
+        }
         Ok(Self { options: url.parse()? })
     }
 

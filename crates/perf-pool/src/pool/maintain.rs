@@ -88,7 +88,12 @@ struct Sizing {
 
 impl Sizing {
     fn of<M: Manager>(shared: &Shared<M>) -> Option<Self> {
-        let config = shared.lock().config.sizing.clone()?;
+        let (mut config, min_idle) = {
+            let core = shared.lock();
+            (core.config.sizing.clone()?, core.config.min_idle)
+        };
+        // Shrinking below it would take back what was asked for.
+        config.min = config.min.max(min_idle).min(config.max);
         let mode = config.mode;
         // The configuration was validated when the pool was built.
         let controller = Controller::new(config).ok()?;
