@@ -186,7 +186,7 @@ impl<T> Place<T> {
             }
         }
         let held = Held { it, how: How::announced(slot), owns: PhantomData };
-        Some(if is_ours { held } else { held.clone() })
+        Some(if is_ours { held } else { held.to_arc().into() })
     }
 
     /// Puts something here, and returns what was here.
@@ -197,16 +197,13 @@ impl<T> Place<T> {
 
     /// Puts something here; this place must be empty.
     pub(super) fn fill(&self, new: Arc<T>) {
-        if let Some(older) = self.swap(Some(new)) {
-            debug_assert!(false, "nothing is put over something else");
-            std::mem::forget(older);
-        }
+        let older = self.swap(Some(new));
+        debug_assert!(older.is_none(), "nothing is put over something else");
     }
 
     /// Puts back what was taken out of another place; this one must be empty.
     pub(super) fn put_back(&self, removed: Removed<T>) {
         let older = self.it.swap(removed.it.as_ptr(), Ordering::AcqRel);
-        std::mem::forget(removed);
         debug_assert!(older.is_null(), "nothing is put back over something else");
     }
 }
@@ -248,9 +245,7 @@ impl<T> Removed<T> {
     /// was collected after it had been taken out of its place.
     unsafe fn into_arc(self) -> Arc<T> {
         // SAFETY: the count is ours, and, says the caller, nobody relies on it.
-        let arc = unsafe { Arc::from_raw(self.it.as_ptr()) };
-        std::mem::forget(self);
-        arc
+        unsafe { Arc::from_raw(self.it.as_ptr()) }
     }
 }
 
@@ -385,17 +380,13 @@ pub(super) fn sweep_abandoned() {
 mod tests {
     use super::*;
 
-    fn removed(place: &Place<u64>) -> Removed<u64> {
-        place.swap(None).expect("something is here")
-    }
-
     #[test]
     fn what_is_read_is_kept_and_what_is_not_goes() {
         let (place, value) = (Place::empty(), Arc::new(7_u64));
         place.fill(Arc::clone(&value));
         let held = place.load().unwrap();
         let mut bin = Bin::default();
-        bin.put(removed(&place));
+        bin.put(place.swap(None).unwrap());
         bin.sweep(|_| panic!("it is being read"));
         assert_eq!((*held, bin.len(), Arc::strong_count(&value)), (7, 1, 2));
         drop(held);
@@ -416,7 +407,7 @@ mod tests {
         assert_eq!((copy.note(), held[1].note()), (Some(&Freshness::Refreshing), None));
         drop((copy, held));
         let mut bin = Bin::default();
-        bin.put(removed(&place));
+        bin.put(place.swap(None).unwrap());
         bin.sweep(drop);
         assert_eq!((Arc::strong_count(&value), Arc::strong_count(&note)), (1, 1));
     }
@@ -428,7 +419,7 @@ mod tests {
         let held = place.load().unwrap();
         std::thread::spawn(move || drop(held)).join().unwrap();
         let mut bin = Bin::default();
-        bin.put(removed(&place));
+        bin.put(place.swap(None).unwrap());
         bin.sweep(drop);
         assert_eq!(Arc::strong_count(&value), 1);
     }
@@ -462,7 +453,7 @@ mod loom_tests {
                 }
             });
             let mut bin = Bin::default();
-            bin.put(place.swap(None).expect("something is here"));
+            bin.put(place.swap(None).unwrap());
             let sweep = |bin: &mut Bin<Guarded>| {
                 super::super::sync::fence(Ordering::SeqCst);
                 let mut in_use = Vec::new();

@@ -158,8 +158,11 @@ where
     }
 }
 
+/// How a call ends.
+type Ended<O, K, V, E> = Poll<Result<<O as Finish<K, V>>::Output, LoadError<E>>>;
+
 #[inline]
-fn finish<O: Finish<K, V>, K, V, E>(hit: Option<Hit<K, V>>) -> Poll<Result<O::Output, LoadError<E>>> {
+fn finish<O: Finish<K, V>, K, V, E>(hit: Option<Hit<K, V>>) -> Ended<O, K, V, E> {
     Poll::Ready(O::finish(hit).ok_or(LoadError::Missing))
 }
 
@@ -173,12 +176,7 @@ where
 {
     /// Answers with what memory has, or begins to wait for a load.
     #[inline(never)]
-    fn begin(
-        &mut self,
-        found: Option<Held<K, V>>,
-        hash: u64,
-        now: Tick,
-    ) -> Option<Poll<Result<O::Output, LoadError<L::Error>>>> {
+    fn begin(&mut self, found: Option<Held<K, V>>, hash: u64, now: Tick) -> Option<Ended<O, K, V, L::Error>> {
         let inner = &self.cache.0;
         let loader = self.loader.take()?;
         if let Some(shadow) = &inner.shadow
