@@ -44,7 +44,8 @@ impl Product {
         let mut rng = Rng::seeded(id);
         let mut pick = |words: &[&str]| words[rng.below(words.len() as u64) as usize].to_owned();
         let category = pick(&["lighting", "garden", "kitchen", "office", "outdoor", "bedroom"]);
-        let name = format!("{} {}", pick(&["brass", "oak", "steel", "linen"]), pick(&["lamp", "desk", "pot"]));
+        let name =
+            format!("{} {}", pick(&["brass", "oak", "steel", "linen"]), pick(&["lamp", "desk", "pot"]));
         let tags = vec![pick(&["new", "sale", "classic"]), pick(&["indoor", "outdoor", "any"])];
         let country = pick(&["DE", "FR", "PL", "SE", "IT"]);
         let currency = pick(&["EUR", "USD", "SEK"]);

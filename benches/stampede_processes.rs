@@ -101,8 +101,7 @@ pub(crate) fn node(url: &str) -> Result<(), Box<dyn Error>> {
         space.coherent(Duration::from_secs(10)).await;
         Ok::<_, Box<dyn Error>>(space)
     })?;
-    let cache: Cache<u64, u32> =
-        space.cache("one").codec(Postcard).lease(Duration::from_secs(2)).build()?;
+    let cache: Cache<u64, u32> = space.cache("one").codec(Postcard).lease(Duration::from_secs(2)).build()?;
     println!("ready");
     for round in std::io::stdin().lines() {
         let (loads, waits) = runtime.block_on(stampede(&cache, round?.parse()?));

@@ -105,7 +105,7 @@ pub use receipt::{Invalidating, Receipt};
 pub use remote::codec::{Codec, CodecError, Postcard};
 pub use remote::compress::Compression;
 pub use remote::guard::{StoreGuard, Trip};
-pub use remote::memory::MemoryStore;
+pub use remote::memory::{MemorySnapshot, MemoryStore};
 pub use remote::port::{
     Ends, InvalidationLog, Leases, News, Position, Record, Store, StoreError, Stored, Taken,
 };

@@ -68,15 +68,19 @@ impl fmt::Debug for Tag {
 /// ```
 #[macro_export]
 macro_rules! tag {
-    ($name:expr) => {
-        $crate::Tag::from_fmt(::core::format_args!("{}", $name))
-    };
-    ($name:expr, $a:expr) => {
-        $crate::Tag::from_fmt(::core::format_args!("{}:{}", $name, $a))
-    };
-    ($name:expr, $a:expr, $b:expr) => {
-        $crate::Tag::from_fmt(::core::format_args!("{}:{}:{}", $name, $a, $b))
-    };
+    // The arguments end with the `let`: held across an await they would keep a future from being sent between threads.
+    ($name:expr) => {{
+        let tag = $crate::Tag::from_fmt(::core::format_args!("{}", $name));
+        tag
+    }};
+    ($name:expr, $a:expr) => {{
+        let tag = $crate::Tag::from_fmt(::core::format_args!("{}:{}", $name, $a));
+        tag
+    }};
+    ($name:expr, $a:expr, $b:expr) => {{
+        let tag = $crate::Tag::from_fmt(::core::format_args!("{}:{}:{}", $name, $a, $b));
+        tag
+    }};
 }
 
 struct Buffer {

@@ -51,7 +51,8 @@ mod database;
 mod stack;
 
 pub use config::{
-    CacheSpaceConfig, Config, ConfigError, DatabaseConfig, ResilienceConfig, ResiliencePreset, ShutdownConfig,
+    CacheSpaceConfig, Config, ConfigError, DatabaseConfig, ResilienceConfig, ResiliencePreset,
+    SentinelConfig, ShutdownConfig,
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use database::DatabaseErrors;

@@ -30,8 +30,8 @@ impl Trip {
     pub const FAILURES: u32 = 5;
     /// The first wait: a server that restarts is back after about a second.
     pub const FIRST_WAIT: Duration = Duration::from_secs(1);
-    /// The longest wait.
-    pub const LONGEST_WAIT: Duration = Duration::from_secs(15);
+    /// The longest wait. A space asks in the background then, so that looking often costs no caller anything.
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
     fn with<T>(&self, work: impl FnOnce(&mut State, Tick) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), crate::clock::tick())

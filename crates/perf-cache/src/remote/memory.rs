@@ -20,7 +20,11 @@ pub struct MemoryStore {
     appended: Notify,
 }
 
-#[derive(Debug, Default)]
+/// What a [`MemoryStore`] held at some moment.
+#[derive(Clone, Debug)]
+pub struct MemorySnapshot(State);
+
+#[derive(Clone, Debug, Default)]
 struct State {
     values: HashMap<Vec<u8>, (Vec<u8>, Tick)>,
     log: VecDeque<Record>,
@@ -55,6 +59,18 @@ impl MemoryStore {
             state.values.clear();
             state.log.clear();
         });
+    }
+
+    /// What it holds now, as a replica does that is in step at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> MemorySnapshot {
+        self.with(|state| MemorySnapshot(state.clone()))
+    }
+
+    /// Holds what it held then: a failover to a replica that was behind. What came later is lost, and positions of the log
+    /// are handed out again.
+    pub fn fail_over(&self, to: MemorySnapshot) {
+        self.with(|state| *state = State { down: state.down, ..to.0 });
     }
 
     /// Changes every value it holds: what a bad disk or a foreign writer may do.

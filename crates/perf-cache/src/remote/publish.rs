@@ -105,13 +105,11 @@ impl Outbox {
         self.sent.send_replace(batch);
     }
 
-    /// What has arrived lately.
+    /// What had arrived lately when the last of it arrived, however long ago that is: an interruption may last.
     fn lately(&self) -> Vec<u64> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = tick();
         waiting.lately_held = 0;
-        let recent = waiting.lately.drain(..).filter(|(sent, _)| now < sent.after(LATELY));
-        recent.flat_map(|(_, fences)| fences).collect()
+        waiting.lately.drain(..).flat_map(|(_, fences)| fences).collect()
     }
 
     /// Waits until a batch has arrived, `limit` at most.

@@ -16,8 +16,15 @@ mod macros;
 mod numbers;
 #[cfg(feature = "sqlx")]
 mod queries;
+#[cfg(feature = "redis")]
+mod outage;
+#[cfg(feature = "redis")]
+mod pushed;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
 mod refresh;
 mod seeing;
+mod simulation;
+#[cfg(feature = "redis")]
+mod topology;
 mod traces;

@@ -8,7 +8,7 @@ mod space;
 
 pub use database::{DatabaseConfig, ResilienceConfig, ResiliencePreset};
 pub use error::ConfigError;
-pub use space::CacheSpaceConfig;
+pub use space::{CacheSpaceConfig, SentinelConfig};
 
 use perf_cache::CacheConfig;
 use perf_core::{InvalidConfig, duration};

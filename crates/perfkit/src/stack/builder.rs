@@ -118,8 +118,8 @@ fn space(config: &Config) -> CacheSpaceBuilder {
         None => builder,
     };
     #[cfg(feature = "redis")]
-    if let Some(url) = &config.cache.redis {
-        return builder.redis(perf_cache::RedisConfig::url(url.expose()).retain(config.cache.retain));
+    if let Some(redis) = config.cache.redis() {
+        return builder.redis(redis);
     }
     builder
 }

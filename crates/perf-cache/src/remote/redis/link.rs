@@ -1,5 +1,6 @@
 //! Connections: made once for all who need one, left when they break, and made again by the next who asks.
 
+use super::clock::ServerClock;
 use crate::remote::port::StoreError;
 use perf_core::{InvalidConfig, time};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -131,6 +132,8 @@ impl ConnectionLike for Connection {
 pub(super) struct Link {
     pub(super) server: Arc<Server>,
     state: Arc<Mutex<State>>,
+    /// The time of the server at the other end.
+    pub(super) clock: ServerClock,
     /// Calls in a row whose answer was not waited for.
     unanswered: AtomicU32,
 }
@@ -145,7 +148,12 @@ enum State {
 
 impl Link {
     pub(super) fn new(server: Server) -> Self {
-        Self { server: Arc::new(server), state: Arc::default(), unanswered: AtomicU32::new(0) }
+        Self {
+            server: Arc::new(server),
+            state: Arc::default(),
+            clock: ServerClock::default(),
+            unanswered: AtomicU32::new(0),
+        }
     }
 
     /// A clone of the connection; makes one if there is none. Making one is not given up when the caller is.
@@ -203,6 +211,7 @@ impl Link {
         let mut state = lock(&self.state);
         if matches!(&*state, State::Ready(_, number) if *number == left) {
             *state = State::Idle;
+            self.clock.forget();
         }
         self.unanswered.store(0, Ordering::Relaxed);
     }

@@ -1,5 +1,6 @@
 //! Redis as the second tier and as the invalidation log: one server, whoever Sentinel says is the primary, or a Cluster.
 
+mod clock;
 mod config;
 mod link;
 mod push;

@@ -1,5 +1,6 @@
 //! Values and leases.
 
+use super::clock::{self, ServerClock};
 use super::config::{Invalidation, RedisConfig};
 use super::link::{Connection, Link};
 use super::push::{PushLog, Written};
@@ -7,7 +8,7 @@ use super::stream::StreamLog;
 use crate::remote::port::{InvalidationLog, Leases, Store, StoreError, Stored, Taken, lease_mark};
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
-use perf_core::InvalidConfig;
+use perf_core::{InvalidConfig, time};
 use redis::{Cmd, RedisError, Value};
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ impl Store for RedisStore {
     async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
         let mut results = Vec::with_capacity(keys.len());
         for keys in keys.chunks(PIPELINE) {
-            match self.link.call("read", async |connection| read(connection, keys).await).await {
+            let clock = &self.link.clock;
+            match self.link.call("read", async |connection| read(connection, clock, keys).await).await {
                 Ok(found) => results.extend(found),
                 Err(error) => results.extend(keys.iter().map(|_| Err(error.clone()))),
             }
@@ -71,15 +73,21 @@ impl Store for RedisStore {
 
     async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
         self.note(key);
-        let command = set(key, bytes, life);
-        self.link.call("write", async |mut connection| command.query_async(&mut connection).await).await
+        let clock = &self.link.clock;
+        self.link
+            .call("write", async |mut connection| {
+                let now = server_time(&mut connection, clock).await?;
+                set(key, bytes, life, now).query_async(&mut connection).await
+            })
+            .await
     }
 
     async fn set_many(&self, entries: &[(Vec<u8>, Vec<u8>, Duration)]) -> Vec<Result<(), StoreError>> {
         let mut results = Vec::with_capacity(entries.len());
         for entries in entries.chunks(PIPELINE) {
             entries.iter().for_each(|(key, ..)| self.note(key));
-            match self.link.call("write", async |connection| write(connection, entries).await).await {
+            let clock = &self.link.clock;
+            match self.link.call("write", async |connection| write(connection, clock, entries).await).await {
                 Ok(written) => results.extend(written),
                 Err(error) => results.extend(entries.iter().map(|_| Err(error.clone()))),
             }
@@ -101,58 +109,90 @@ impl Store for RedisStore {
 /// Reads values and what is left of their lives, in one round trip.
 async fn read(
     mut connection: Connection,
+    clock: &ServerClock,
     keys: &[Vec<u8>],
 ) -> Result<Vec<Result<Option<Stored>, StoreError>>, RedisError> {
     if let Connection::Cluster(_) = connection {
-        // Commands one by one, because only those follow a slot that moves. They still travel together.
-        let each = keys.iter().map(|key| {
-            let (mut one, mut other) = (connection.clone(), connection.clone());
-            async move {
-                let (bytes, left) = (command("GET", key), command("PTTL", key));
-                let (bytes, left) =
-                    join(bytes.query_async::<Value>(&mut one), left.query_async::<Value>(&mut other)).await;
-                let failed = |error| StoreError::new("read", error);
-                stored(bytes.map_err(failed)?, left.map_err(failed)?)
-            }
-        });
-        return Ok(join_all(each).await);
+        return Ok(read_cluster(&connection, keys).await);
     }
-    let mut pipe = redis::Pipeline::with_capacity(keys.len() * 2);
-    pipe.ignore_errors();
-    for key in keys {
-        pipe.add_command(command("GET", key)).add_command(command("PTTL", key));
+    let mut values = match keys {
+        [key] => command("GET", key),
+        _ => redis::cmd("MGET"),
+    };
+    if keys.len() > 1 {
+        keys.iter().for_each(|key| _ = values.arg(key));
     }
-    let replies: Vec<Value> = pipe.query_async(&mut connection).await?;
-    let mut replies = replies.into_iter();
-    Ok(keys
-        .iter()
-        .map(|_| match (replies.next(), replies.next()) {
-            (Some(bytes), Some(left)) => stored(bytes, left),
-            _ => Err(StoreError::new("read", "half an answer came back")),
-        })
-        .collect())
+    let (reply, now) = match clock.now() {
+        Some(now) => (values.query_async::<Value>(&mut connection).await?, now),
+        None => {
+            let asked = time::now();
+            let mut pipe = redis::pipe();
+            pipe.add_command(values).cmd("TIME");
+            let (reply, (seconds, micros)): (Value, (u64, u64)) = pipe.query_async(&mut connection).await?;
+            (reply, clock.learn(seconds, micros, asked))
+        }
+    };
+    let found = match reply {
+        Value::Array(found) if keys.len() > 1 => found,
+        found => vec![found],
+    };
+    Ok(found.into_iter().map(|found| stored(found, now)).collect())
+}
+
+/// Commands one by one, because only those follow a slot that moves; they still travel together. Each master has a clock
+/// of its own, so what is left of each life is asked for.
+async fn read_cluster(connection: &Connection, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+    let each = keys.iter().map(|key| {
+        let (mut one, mut other) = (connection.clone(), connection.clone());
+        async move {
+            let (bytes, left) = (command("GET", key), command("PTTL", key));
+            let (bytes, left) =
+                join(bytes.query_async::<Value>(&mut one), left.query_async::<i64>(&mut other)).await;
+            let failed = |error| StoreError::new("read", error);
+            // By a clock that stands at 0 all the life that is left lies ahead.
+            let found = stored(bytes.map_err(failed)?, 0)?;
+            let remaining = Duration::from_millis(u64::try_from(left.map_err(failed)?).unwrap_or(0));
+            Ok(found.map(|stored| Stored { remaining, ..stored }))
+        }
+    });
+    join_all(each).await
 }
 
 async fn write(
     mut connection: Connection,
+    clock: &ServerClock,
     entries: &[(Vec<u8>, Vec<u8>, Duration)],
 ) -> Result<Vec<Result<(), StoreError>>, RedisError> {
     let failed = |error| StoreError::new("write", error);
     if let Connection::Cluster(_) = connection {
         let each = entries.iter().map(|(key, bytes, life)| {
             let mut connection = connection.clone();
-            async move { set(key, bytes, *life).query_async(&mut connection).await.map_err(failed) }
+            async move { set(key, bytes, *life, 0).query_async(&mut connection).await.map_err(failed) }
         });
         return Ok(join_all(each).await);
     }
+    let now = server_time(&mut connection, clock).await?;
     let mut pipe = redis::Pipeline::with_capacity(entries.len());
     pipe.ignore_errors();
     entries.iter().for_each(|(key, bytes, life)| {
-        pipe.add_command(set(key, bytes, *life));
+        pipe.add_command(set(key, bytes, *life, now));
     });
     let replies: Vec<Value> = pipe.query_async(&mut connection).await?;
     let each = replies.into_iter().map(|reply| reply.extract_error().map(drop).map_err(failed));
     Ok(each.collect())
+}
+
+/// The server's time, asked for when it is not known; a Cluster has none.
+async fn server_time(connection: &mut Connection, clock: &ServerClock) -> Result<u64, RedisError> {
+    if let Connection::Cluster(_) = connection {
+        return Ok(0);
+    }
+    if let Some(now) = clock.now() {
+        return Ok(now);
+    }
+    let asked = time::now();
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok(clock.learn(seconds, micros, asked))
 }
 
 fn command(name: &'static str, key: &[u8]) -> Cmd {
@@ -161,9 +201,10 @@ fn command(name: &'static str, key: &[u8]) -> Cmd {
     command
 }
 
-fn set(key: &[u8], bytes: &[u8], life: Duration) -> Cmd {
+fn set(key: &[u8], bytes: &[u8], life: Duration, now: u64) -> Cmd {
+    let life = millis(life);
     let mut command = redis::cmd("SET");
-    command.arg(key).arg(bytes).arg("PX").arg(millis(life));
+    command.arg(key).arg(clock::with_end(bytes, now, life)).arg("PX").arg(life);
     command
 }
 
@@ -172,15 +213,16 @@ fn millis(life: Duration) -> u64 {
     u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4)
 }
 
-/// One value and its remaining life; one that never ends was not written by us, and has none.
-fn stored(bytes: Value, left: Value) -> Result<Option<Stored>, StoreError> {
+/// One value and what is left of its life; what does not say when it ends was not written by us, and has none.
+fn stored(bytes: Value, now: u64) -> Result<Option<Stored>, StoreError> {
     let failed = |error: RedisError| StoreError::new("read", error);
     let parsed = |error: redis::ParsingError| StoreError::new("read", error);
     let bytes: Option<Vec<u8>> =
         redis::from_redis_value(bytes.extract_error().map_err(failed)?).map_err(parsed)?;
-    let left: i64 = redis::from_redis_value(left.extract_error().map_err(failed)?).map_err(parsed)?;
-    let remaining = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-    Ok(bytes.map(|bytes| Stored { bytes, remaining }))
+    Ok(bytes.map(|mut bytes| {
+        let end = clock::take_end(&mut bytes).unwrap_or(0);
+        Stored { bytes, remaining: Duration::from_millis(end.saturating_sub(now)) }
+    }))
 }
 
 /// Takes the lease of a key unless there is a value that is not known to be useless, or another lease.
@@ -234,8 +276,10 @@ impl Leases for RedisStore {
         match reply {
             Value::Int(1) => Ok(Taken::Granted),
             Value::Array(mut parts) if parts.len() == 2 => {
-                let left = parts.pop().unwrap_or(Value::Nil);
-                let found = stored(parts.pop().unwrap_or(Value::Nil), left)?;
+                let left: i64 = parts.pop().and_then(|left| redis::from_redis_value(left).ok()).unwrap_or(0);
+                let remaining = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+                let found = stored(parts.pop().unwrap_or(Value::Nil), 0)?;
+                let found = found.map(|stored| Stored { remaining, ..stored });
                 // A value that vanished between the two looks was about to end.
                 Ok(found.map_or(Taken::Held, Taken::Filled))
             }
@@ -245,10 +289,15 @@ impl Leases for RedisStore {
 
     async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
         self.note(key);
-        let mut command = script(FILL, key);
-        command.arg(lease_mark(token)).arg(bytes).arg(millis(life));
+        let clock = &self.link.clock;
         self.link
-            .call("write under a lease", async |mut connection| command.query_async(&mut connection).await)
+            .call("write under a lease", async |mut connection| {
+                let now = server_time(&mut connection, clock).await?;
+                let life = millis(life);
+                let mut command = script(FILL, key);
+                command.arg(lease_mark(token)).arg(clock::with_end(bytes, now, life)).arg(life);
+                command.query_async(&mut connection).await
+            })
             .await
     }
 
