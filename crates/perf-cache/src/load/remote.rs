@@ -18,6 +18,17 @@ pub(crate) enum Step {
 const REFRESH: &[u8] = b"/refresh";
 
 impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
+    /// Whether the second tier can be asked by whoever waits: the answer comes within its time, and nobody else's load
+    /// is waited for.
+    pub(super) fn asks_alone(&self) -> bool {
+        self.inner.shared.is_some() && self.inner.config.lease.is_none() && !self.refresh
+    }
+
+    /// Lands with the value of the second tier; false when it has none.
+    pub(super) async fn ask(&self) -> bool {
+        matches!(self.approach().await, Step::Landed)
+    }
+
     /// Lands with the value of the second tier, if it has one that is valid; otherwise takes the lease of the key, where
     /// leases are wanted, which may take as long as another node's load.
     pub(crate) async fn approach(&self) -> Step {

@@ -247,19 +247,29 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     /// Starts the load in a task of its own. Not under the shard's lock: a runtime that is shutting down drops the task
     /// at once, which takes that lock.
     pub(crate) fn launch(self, start: Start<K, V>, permit: Option<Permit>) {
+        self.launch_from(start, permit, false);
+    }
+
+    /// The same when the second tier has been asked, in vain.
+    pub(super) fn launch_asked(self, start: Start<K, V>) {
+        self.launch_from(start, None, true);
+    }
+
+    fn launch_from(self, start: Start<K, V>, permit: Option<Permit>, asked: bool) {
         let link = Link::new(self.inner.id, self.hash);
         // Without a runtime the flight is dropped here, and its drop tells those who wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (flight, nested) = (Arc::clone(&self.flight), link.is_nested());
-            let task = runtime.spawn(link.run(self.fly(start, permit, nested)));
+            let task = runtime.spawn(link.run(self.fly(start, permit, nested, asked)));
             flight.runs_in(task.abort_handle());
         }
     }
 
     /// Loads, stores, and tells everyone who waits.
-    async fn fly(self, start: Start<K, V>, permit: Option<Permit>, nested: bool) {
+    async fn fly(self, start: Start<K, V>, permit: Option<Permit>, nested: bool, asked: bool) {
         let abandon = self.inner.config.abandon_after;
-        let Step::Load(lease) = self.approach().await else { return };
+        let step = if asked { Step::Load(None) } else { self.approach().await };
+        let Step::Load(lease) = step else { return };
         let permit = match permit {
             Some(permit) => Some(permit),
             None => self.inner.gate.enter(nested, self.inner.config.hard_timeout).await,

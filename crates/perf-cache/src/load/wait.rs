@@ -57,7 +57,9 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 Step::Failed(failure) => return Err(failure),
                 Step::Join { seat, joined_at } => (seat, Some((joined_at, start))),
                 Step::Lead { seat, landed } => {
-                    landed.launch(start, None);
+                    let soft = self.soft(stale.is_some()).earliest(deadline);
+                    // Out of time: the flight goes on by itself, and the wait below ends at once.
+                    let _ = soft.run(Departing::new(landed, start).depart()).await;
                     (seat, None)
                 }
             };
@@ -153,11 +155,15 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         has_stale: bool,
         deadline: Deadline,
     ) -> Option<Landing<K, V>> {
-        let soft = match self.config.soft_timeout {
+        deadline.earliest(self.soft(has_stale)).run(seat.landed()).await.ok()
+    }
+
+    /// When a caller makes do with a stale value.
+    fn soft(&self, has_stale: bool) -> Deadline {
+        match self.config.soft_timeout {
             Some(limit) if has_stale => Deadline::within(limit),
             _ => Deadline::NEVER,
-        };
-        deadline.earliest(soft).run(seat.landed()).await.ok()
+        }
     }
 
     /// What a caller gets whose patience has ended.
@@ -176,5 +182,42 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let by_caller = options.deadline.has_passed(time::now());
         let reason = if by_caller { Reason::DeadlineExceeded } else { Reason::Timeout };
         Err(Failure::Timeout(self.refused(reason)))
+    }
+}
+
+/// A flight that has not been launched. Its caller asks the second tier itself, which saves a task for what is found
+/// there; a caller that gives up meanwhile leaves the flight to a task of its own.
+struct Departing<K: Key, V: Send + Sync + 'static> {
+    landed: Option<Landed<K, V>>,
+    start: Option<Start<K, V>>,
+}
+
+impl<K: Key, V: Send + Sync + 'static> Departing<K, V> {
+    const fn new(landed: Landed<K, V>, start: Start<K, V>) -> Self {
+        Self { landed: Some(landed), start: Some(start) }
+    }
+
+    /// Lands with what the second tier has, or launches the flight.
+    async fn depart(mut self) {
+        let asks = self.landed.as_ref().filter(|landed| landed.asks_alone());
+        let found = match asks {
+            Some(landed) => Some(landed.ask().await),
+            None => None,
+        };
+        if let (Some(landed), Some(start)) = (self.landed.take(), self.start.take()) {
+            match found {
+                Some(true) => {}
+                Some(false) => landed.launch_asked(start),
+                None => landed.launch(start, None),
+            }
+        }
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Drop for Departing<K, V> {
+    fn drop(&mut self) {
+        if let (Some(landed), Some(start)) = (self.landed.take(), self.start.take()) {
+            landed.launch(start, None);
+        }
     }
 }

@@ -113,9 +113,14 @@ fn parse(reader: &mut Reader<'_>) -> Option<(Header, usize, Method)> {
     let tail_millis = reader.number()?;
     let raw = usize::try_from(reader.number()?).ok()?;
     let tags = usize::try_from(reader.number()?).ok().filter(|&tags| tags <= MAX_TAGS)?;
-    let tags = (0..tags).map(|_| reader.take().map(u64::from_be_bytes)).collect::<Option<Vec<_>>>()?;
+    let mut found = Vec::new();
+    // Room for the two that the reader adds; no more than there are bytes for is taken on trust.
+    found.reserve_exact(tags.min(reader.0.len() / 8) + 2);
+    for _ in 0..tags {
+        found.push(reader.take().map(u64::from_be_bytes)?);
+    }
     let method = Method::read(flags & !NOTHING, || reader.take().map(u32::from_be_bytes))?;
-    Some((Header { nothing: flags & NOTHING != 0, as_of, tail_millis, tags }, raw, method))
+    Some((Header { nothing: flags & NOTHING != 0, as_of, tail_millis, tags: found }, raw, method))
 }
 
 fn write_number(mut number: u64, out: &mut Vec<u8>) {

@@ -35,7 +35,8 @@ impl Identity {
 
     /// The fence of one key.
     pub(crate) fn key<Q: CacheKey + ?Sized>(&self, key: &Q) -> u64 {
-        let mut bytes = self.prefix.clone();
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 32);
+        bytes.extend_from_slice(&self.prefix);
         key.write_key(&mut bytes);
         xxh3_64_with_seed(&bytes, KEYS)
     }

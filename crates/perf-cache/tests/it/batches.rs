@@ -305,11 +305,27 @@ async fn s1_what_is_invalidated_while_it_is_fetched_does_not_stay_in_memory() {
     }
 }
 
+/// A store that this node can read and not write.
+struct ReadOnly(Arc<MemoryStore>);
+
+#[async_trait::async_trait]
+impl Store for ReadOnly {
+    async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+        self.0.get_many(keys).await
+    }
+    async fn set(&self, _: &[u8], _: &[u8], _: Duration) -> Result<(), StoreError> {
+        Err(StoreError::new("write", "never"))
+    }
+    async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.0.remove(key).await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn s37_memory_wins_over_an_older_copy_in_the_second_tier() {
     let store = Arc::new(MemoryStore::new());
     let (_, a) = node(&store).await;
-    let space_b = space(store.clone(), &store).await;
+    let space_b = space(Arc::new(ReadOnly(store.clone())), &store).await;
     let b: Cache<u64, u32> = space_b
         .cache("a")
         .capacity(Entries(10))
@@ -319,18 +335,23 @@ async fn s37_memory_wins_over_an_older_copy_in_the_second_tier() {
         .codec(Postcard)
         .build()
         .unwrap();
-    let value = |value: u32| move || async move { Ok::<_, Infallible>(value) };
-    // The second tier has a copy with a long life, as of an early position.
-    assert_eq!(*a.get_or_load(&1, value(1)).await.unwrap(), 1);
+    let value = |value: u32, slow: Duration| {
+        move || async move {
+            time::sleep(slow).await;
+            Ok::<_, Infallible>(value)
+        }
+    };
+    // A slow load begins, the log moves on, and another node loads a newer value that does not reach the second tier.
+    let slow = a.clone();
+    let older = tokio::spawn(async move { *slow.get_or_load(&1, value(1, MS(500))).await.unwrap() });
     settle().await;
-    // The log moves on, and this node loads a newer value that does not reach the second tier.
     a.invalidate(&2).await;
     settle().await;
-    b.insert(1, 2);
-    a.invalidate(&3).await;
+    assert_eq!(*b.get_or_load(&1, value(2, MS(1))).await.unwrap(), 2);
+    assert_eq!(older.await.unwrap(), 1);
     settle().await;
-    let entry_is_past_its_life = Duration::from_secs(20);
-    time::sleep(entry_is_past_its_life).await;
-    assert_eq!(*b.get_or_load(&1, value(3)).await.unwrap(), 3, "neither the fenced copy nor going back");
-    assert!(b.fetch(&1).await.is_some_and(|hit| *hit == 3));
+    assert_eq!((store.len(), space_b.stats().written), (1, 0), "the second tier has the older one, for long");
+    time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(*b.get_or_load(&1, value(3, MS(1))).await.unwrap(), 3, "past its life, but never back to 1");
+    assert_eq!(space_b.stats().outdated, 1);
 }

@@ -313,3 +313,26 @@ async fn s36_a_value_that_cannot_be_encoded_is_kept_in_memory() {
     assert_eq!(cache.get(&1).as_deref(), Some(&1));
     assert_eq!((space.stats().unencodable, store.len()), (1, 0));
 }
+
+/// Skewed and stepping clocks of applications can change nothing, because nothing reads them. What is measured here is
+/// time that has passed, and what orders events are positions that the store hands out.
+#[test]
+fn s9_s10_no_wall_clock_is_read_anywhere() {
+    fn look(folder: &std::path::Path, files: &mut usize) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                look(&path, files);
+                continue;
+            }
+            *files += 1;
+            let source = std::fs::read_to_string(&path).unwrap();
+            for clock in ["SystemTime", "UNIX_EPOCH", "ClockId::Realtime", "chrono"] {
+                assert!(!source.contains(clock), "{} reads {clock}", path.display());
+            }
+        }
+    }
+    let mut files = 0;
+    look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files > 30);
+}

@@ -60,35 +60,41 @@ impl Wire {
             _ => Fate::Arrives,
         })
     }
+}
 
-    /// Carries one request there and back.
-    async fn carry<T>(&self, request: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let lost = || Err(StoreError::new("reach the store", "the connection broke"));
-        match self.fate().await? {
-            Fate::Arrives => request().await,
+fn lost<T>() -> Result<T, StoreError> {
+    Err(StoreError::new("reach the store", "the connection broke"))
+}
+
+/// Carries one request there and back.
+macro_rules! carry {
+    ($wire:expr, $request:expr) => {
+        match $wire.fate().await? {
+            Fate::Arrives => $request.await,
             Fate::Lost => lost(),
-            Fate::AnswerLost => request().await.and_then(|_| lost()),
+            Fate::AnswerLost => $request.await.and_then(|_| lost()),
             Fate::Doubled => {
-                request().await?;
-                request().await
+                $request.await?;
+                $request.await
             }
         }
-    }
+    };
 }
 
 #[async_trait]
 impl Store for Wire {
     async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
-        match self.carry(async || Ok(self.store.get_many(keys).await)).await {
+        let read = async { carry!(self, async { Ok::<_, StoreError>(self.store.get_many(keys).await) }) };
+        match read.await {
             Ok(found) => found,
             Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         }
     }
     async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
-        self.carry(async || self.store.set(key, bytes, life).await).await
+        carry!(self, self.store.set(key, bytes, life))
     }
     async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
-        self.carry(async || self.store.remove(key).await).await
+        carry!(self, self.store.remove(key))
     }
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
@@ -104,13 +110,13 @@ impl Leases for Wire {
         token: u64,
         life: Duration,
     ) -> Result<Taken, StoreError> {
-        self.carry(async || self.store.take(key, known, token, life).await).await
+        carry!(self, self.store.take(key, known, token, life))
     }
     async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
-        self.carry(async || self.store.fill(key, token, bytes, life).await).await
+        carry!(self, self.store.fill(key, token, bytes, life))
     }
     async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError> {
-        self.carry(async || self.store.release(key, token).await).await
+        carry!(self, self.store.release(key, token))
     }
 }
 
@@ -123,15 +129,15 @@ impl InvalidationLog for Wire {
         fences: &[u64],
         after: Position,
     ) -> Result<Position, StoreError> {
-        self.carry(async || self.store.append(origin, serial, fences, after).await).await
+        carry!(self, self.store.append(origin, serial, fences, after))
     }
     async fn read(&self, after: Position, wait: Duration) -> Result<News, StoreError> {
-        let news = self.carry(async || self.store.read(after, wait).await).await?;
+        let news = async { carry!(self, self.store.read(after, wait)) }.await?;
         // A connection that is cut while it waits brings nothing.
         if self.cut.load(Ordering::SeqCst) { self.fate().await.map(|_| news) } else { Ok(news) }
     }
     async fn ends(&self) -> Result<Ends, StoreError> {
-        self.carry(async || self.store.ends().await).await
+        carry!(self, self.store.ends())
     }
 }
 
