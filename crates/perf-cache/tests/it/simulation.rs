@@ -23,6 +23,8 @@ struct Wire {
     store: Arc<MemoryStore>,
     rng: Mutex<Rng>,
     cut: AtomicBool,
+    /// Nothing goes wrong any more.
+    calm: AtomicBool,
 }
 
 /// What becomes of one request.
@@ -39,10 +41,14 @@ enum Fate {
 impl Wire {
     fn new(store: &Arc<MemoryStore>, seed: u64) -> Arc<Self> {
         let rng = Mutex::new(Rng::seeded(seed));
-        Arc::new(Self { store: Arc::clone(store), rng, cut: AtomicBool::new(false) })
+        let (cut, calm) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { store: Arc::clone(store), rng, cut, calm })
     }
 
     async fn fate(&self) -> Result<Fate, StoreError> {
+        if self.calm.load(Ordering::SeqCst) {
+            return Ok(Fate::Arrives);
+        }
         let (delay, luck) = {
             let mut rng = self.rng.lock().unwrap();
             (if rng.chance(0.2) { rng.below(40) } else { 0 }, rng.below(40))
@@ -281,7 +287,7 @@ impl World {
     /// Calm returns: now everything must be right at once.
     async fn calm(&mut self) {
         self.store.set_down(false);
-        self.nodes.iter().for_each(|node| node.wire.cut.store(false, Ordering::SeqCst));
+        self.nodes.iter().for_each(|node| node.wire.calm.store(true, Ordering::SeqCst));
         time::sleep(Duration::from_secs(12)).await;
         let seed = self.seed;
         for (n, Node { space, cache, .. }) in self.nodes.iter().enumerate() {

@@ -225,7 +225,16 @@ impl Link {
         let (connection, number) = self.get().await?;
         let clustered = matches!(connection, Connection::Cluster(_));
         let unanswered = Unanswered { link: self, number, clustered };
-        let result = call(connection).await;
+        let result = if clustered {
+            // It mends itself, but not from everything: one that is silent for so long is made anew.
+            let Ok(result) = time::timeout(CONNECT * 2, call(connection)).await else {
+                self.leave(number);
+                return Err(StoreError::new(action, "the Cluster did not answer"));
+            };
+            result
+        } else {
+            call(connection).await
+        };
         std::mem::forget(unanswered);
         self.unanswered.store(0, Ordering::Relaxed);
         result.map_err(|error| {
