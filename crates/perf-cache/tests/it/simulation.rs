@@ -16,7 +16,7 @@ use std::time::Duration;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const KEYS: u64 = 4;
 const STEPS: u32 = 60;
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 10_000;
 
 /// One node's way to the store.
 struct Wire {
