@@ -32,12 +32,15 @@ pub struct Collector {
 }
 
 /// A key of some cache.
-type KeyOf = Box<dyn Fn(Step) + Send + Sync>;
+type KeyOf = Box<dyn Fn(Step) -> Option<u64> + Send + Sync>;
 
 /// What is to be done with a key.
 #[derive(Clone, Copy)]
 enum Step {
-    Invalidate,
+    /// Say how other nodes name it.
+    Name,
+    /// Remove it here.
+    Forget,
     Hold(Tick, Tick),
 }
 
@@ -61,12 +64,16 @@ impl Collector {
     /// Adds a key of a cache.
     pub fn key<K: Key, V: Send + Sync + 'static>(mut self, cache: &Cache<K, V>, key: K) -> Self {
         let cache = cache.clone();
-        self.keys.push(Box::new(move |step| match step {
-            Step::Invalidate => cache.invalidate(&key).detach(),
-            Step::Hold(now, until) => {
-                let inner = &cache.0;
-                inner.space.holds.hold([inner.hold_of(inner.hash(&key))], now, until);
+        self.keys.push(Box::new(move |step| {
+            let inner = &cache.0;
+            match step {
+                Step::Name => return inner.identity.as_ref().map(|identity| identity.key(&key)),
+                Step::Forget => inner.forget(&key),
+                Step::Hold(now, until) => {
+                    inner.space.holds.hold([inner.hold_of(inner.hash(&key))], now, until);
+                }
             }
+            None
         }));
         self
     }
@@ -91,22 +98,35 @@ impl Collector {
             let until = now.after(hold);
             // Held before it is fenced: a load that begins between the two is refused by one of them.
             space.inner().holds.hold(tags.iter().map(|tag| tag.hash()), now, until);
-            keys.iter().for_each(|key| key(Step::Hold(now, until)));
+            keys.iter().for_each(|key| _ = key(Step::Hold(now, until)));
         }
-        keys.iter().for_each(|key| key(Step::Invalidate));
-        let published = space.invalidate_tags(tags.iter().copied());
+        let published = invalidate(&space, &tags, &keys);
         if !hold.is_zero()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // It owns a clone of the space, and ends with the hold-off.
             drop(runtime.spawn(async move {
                 time::sleep(hold).await;
-                keys.iter().for_each(|key| key(Step::Invalidate));
-                space.invalidate_tags(tags).detach();
+                invalidate(&space, &tags, &keys).detach();
             }));
         }
         published
     }
+}
+
+/// Everything at once, so that one receipt stands for all of it.
+fn invalidate(space: &CacheSpace, tags: &[Tag], keys: &[KeyOf]) -> Invalidating {
+    let tags: Vec<u64> = tags.iter().map(|tag| tag.hash()).collect();
+    let named = keys.iter().filter_map(|key| key(Step::Name));
+    let fences: Vec<u64> = tags.iter().copied().chain(named).collect();
+    let inner = space.inner();
+    // What the second tier holds must be refused before memory can ask it again.
+    let published = inner.publish(&fences);
+    if !tags.is_empty() {
+        inner.fences.tags(tags);
+    }
+    keys.iter().for_each(|key| _ = key(Step::Forget));
+    published
 }
 
 impl fmt::Debug for Collector {

@@ -70,7 +70,9 @@ impl SpaceInner {
 
     /// Sends fences to other nodes, if there are any.
     pub(crate) fn publish(&self, fences: &[u64]) -> Invalidating {
-        let Some(remote) = &self.remote else { return Invalidating::local() };
+        let Some(remote) = self.remote.as_ref().filter(|_| !fences.is_empty()) else {
+            return Invalidating::local();
+        };
         Invalidating::remote(remote, remote.publish(fences))
     }
 }

@@ -336,3 +336,50 @@ fn s9_s10_no_wall_clock_is_read_anywhere() {
     look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     assert!(files > 30);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_collector_of_keys_alone_is_acked_and_reaches_the_other_nodes() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space, a), (_other, b)) = (node(&store).await, node(&store).await);
+    load(&a, 1, 10).await;
+    load(&b, 1, 10).await;
+    let begun = time::now();
+    assert!(space.collector().key(&a, 1).publish().await.acked);
+    assert!(begun.elapsed() < MS(500), "it waits for the log, not for its patience to end");
+    settle().await;
+    assert!(!a.contains(&1) && !b.contains(&1));
+    assert!(space.collector().publish().await.acked, "nothing to tell is told at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_node_loaded_during_a_hold_off_ends_with_it() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space, a), (_other, b)) = (node(&store).await, node(&store).await);
+    space.collector().tag(tag!("t")).hold_off(Duration::from_secs(2)).publish().await;
+    settle().await;
+    // The other node does not know of the hold-off, and asks a replica that lags.
+    assert_eq!((load(&b, 1, 10).await, b.contains(&1)), (10, true));
+    settle().await;
+    assert_eq!(load(&a, 1, 11).await, 11, "what the second tier got meanwhile is not believed here");
+    time::sleep(Duration::from_secs(2)).await;
+    assert!(!a.contains(&1) && !b.contains(&1));
+    assert_eq!(load(&b, 1, 12).await, 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_reaches_the_other_nodes_and_each_cache_counts_what_its_second_tier_gave() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_space, a), (_other, b)) = (node(&store).await, node(&store).await);
+    for key in 1..=4 {
+        load(&a, key, 10).await;
+        settle().await;
+        load(&b, key, 11).await;
+    }
+    assert_eq!((a.stats().filled, b.stats().filled), (0, 4));
+    assert!(b.explain(&1).await.remote.is_some_and(|left| left > Duration::from_secs(500)));
+    let (purged, published) = a.purge(|key, _| key % 2 == 0);
+    assert!(purged == 2 && published.await.acked);
+    settle().await;
+    assert_eq!((1..=4).map(|key| b.contains(&key)).collect::<Vec<_>>(), [true, false, true, false]);
+    assert_eq!(b.explain(&2).await.remote, None, "the second tier's value is no longer believed");
+}
