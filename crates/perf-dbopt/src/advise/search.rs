@@ -242,10 +242,10 @@ impl<W: WhatIf> Search<'_, W> {
     fn least_total(&mut self, from: &State, set: &Set) -> f64 {
         let change = from.set.without(set).with(&set.without(&from.set));
         let mut total = self.total(&from.costs, set);
-        for query in 0..from.costs.len() {
+        for (query, present) in from.costs.iter().enumerate() {
             if self.concerns(query, &change) {
                 let (Guess::Exactly(cost) | Guess::AtLeast(cost)) = self.costs.guess(query, set);
-                total += (cost - from.costs[query]) * self.problem.weights[query];
+                total += (cost - present) * self.problem.weights[query];
             }
         }
         total
@@ -354,17 +354,17 @@ impl<W: WhatIf> Search<'_, W> {
         let change = from.set.without(&set).with(&set.without(&from.set));
         let mut costs = from.costs.clone();
         let mut open = Vec::new();
-        for query in 0..costs.len() {
+        for (query, present) in costs.iter_mut().enumerate() {
             if self.concerns(query, &change) {
                 match self.costs.guess(query, &set) {
-                    Guess::Exactly(cost) => costs[query] = cost,
+                    Guess::Exactly(cost) => *present = cost,
                     Guess::AtLeast(cost) => {
-                        let hope = (costs[query] - cost) * self.problem.weights[query];
-                        costs[query] = cost;
+                        let hope = (*present - cost) * self.problem.weights[query];
+                        *present = cost;
                         open.push((hope, query));
                     }
                 }
-                if self.suffers(query, costs[query]) {
+                if self.suffers(query, *present) {
                     return Ok(Look::Above(f64::INFINITY));
                 }
             }

@@ -180,9 +180,11 @@ where
     }
 }
 
+type Answer<DB> = Either<<DB as Database>::QueryResult, <DB as Database>::Row>;
+
 /// A stream whose end is noticed.
 struct Watched<'e, DB: Database> {
-    inner: BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, sqlx::Error>>,
+    inner: BoxStream<'e, Result<Answer<DB>, sqlx::Error>>,
     watch: Watch<DB>,
 }
 
@@ -190,7 +192,7 @@ struct Watched<'e, DB: Database> {
 impl<DB: Database> Unpin for Watched<'_, DB> {}
 
 impl<DB: Database> Stream for Watched<'_, DB> {
-    type Item = Result<Either<DB::QueryResult, DB::Row>, sqlx::Error>;
+    type Item = Result<Answer<DB>, sqlx::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = std::task::ready!(self.inner.as_mut().poll_next(context));

@@ -19,8 +19,11 @@ const MAX_EXAMPLE: usize = 16 * 1024;
 /// statement that left the table stays in memory until its place here is taken, by the next text or the thread's end.
 const RECENT: usize = 64;
 
+/// A text's hash and its entry, while no query under way has it.
+type Place = Cell<Option<(u64, Arc<Entry>)>>;
+
 thread_local! {
-    static RECENT_TEXTS: [Cell<Option<(u64, Arc<Entry>)>>; RECENT] =
+    static RECENT_TEXTS: [Place; RECENT] =
         const { [const { Cell::new(None) }; RECENT] };
 }
 

@@ -10,6 +10,7 @@ mod inspect;
 mod plan_findings;
 mod planner;
 mod repair;
+mod rewrite;
 mod size;
 mod sources;
 

@@ -1,5 +1,6 @@
 use super::audit::{AuditEntry, AuditSink, NoAudit, Reverted};
 use super::check::{ApplyPolicy, Refusal, Target, check};
+use super::server::{exists, lock, ours, unlock, validity};
 use crate::advise::{Advice, IndexAdvice, quoted};
 use crate::error::Doing;
 use crate::{Apply, Dialect, Error};
@@ -10,8 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The first half of the advisory lock; the second is the table. Anything may use advisory locks, so it is an unlikely number.
-const LOCK_CLASS: i32 = 0x7065_7266;
 /// Begins the comment on every index made here, by which the next run knows its own.
 const TAG: &str = "perfkit:";
 
@@ -486,88 +485,4 @@ fn qualified(schema: Option<&str>, name: &str) -> String {
         Some(schema) => format!("{}.{name}", quoted(schema, Dialect::Postgres)),
         None => name,
     }
-}
-
-/// Takes the lock on a table's changes, which belongs to the session.
-async fn lock(conn: &mut PgConnection, target: &Target) -> Result<Result<(), Refusal>, Error> {
-    let key = key(target);
-    let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
-        .persistent(false)
-        .bind(LOCK_CLASS)
-        .bind(key)
-        .fetch_one(&mut *conn)
-        .await
-        .doing("take the lock")?;
-    if taken {
-        return Ok(Ok(()));
-    }
-    let sql = "select pid::int4 from pg_locks where locktype = 'advisory' and classid::int8 = $1 and objid::int8 = $2 and granted limit 1";
-    let holder = sqlx::query_scalar(sql)
-        .persistent(false)
-        .bind(i64::from(LOCK_CLASS))
-        .bind(i64::from(key.cast_unsigned()))
-        .fetch_optional(conn)
-        .await
-        .doing("see who holds the lock")?;
-    Ok(Err(Refusal::Busy { holder }))
-}
-
-async fn unlock(conn: &mut PgConnection, target: &Target) -> Result<(), Error> {
-    sqlx::query("select pg_advisory_unlock($1, $2)")
-        .persistent(false)
-        .bind(LOCK_CLASS)
-        .bind(key(target))
-        .execute(conn)
-        .await
-        .doing("give the lock back")?;
-    Ok(())
-}
-
-/// Advisory locks belong to the database already, and the table's number is unique in it.
-fn key(target: &Target) -> i32 {
-    (target.oid as u32).cast_signed()
-}
-
-/// Whether the index is there, and if so whether it is valid.
-async fn validity(conn: &mut PgConnection, index: &IndexAdvice) -> Result<Option<bool>, Error> {
-    exists(conn, index.index.schema.as_deref(), &index.name).await
-}
-
-async fn exists(conn: &mut PgConnection, schema: Option<&str>, name: &str) -> Result<Option<bool>, Error> {
-    let sql = "select i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid \
-               join pg_namespace n on n.oid = c.relnamespace where c.relname = $1 and n.nspname = coalesce($2, 'public')";
-    sqlx::query_scalar(sql)
-        .persistent(false)
-        .bind(name)
-        .bind(schema)
-        .fetch_optional(conn)
-        .await
-        .doing("look for an index")
-}
-
-struct Own {
-    schema: String,
-    name: String,
-    valid: bool,
-    tagged: bool,
-    building: bool,
-}
-
-/// Our indexes: by their names, and by their comments where they have one.
-async fn ours(conn: &mut PgConnection) -> Result<Vec<Own>, Error> {
-    let sql = "select n.nspname::text, c.relname::text, i.indisvalid, coalesce(d.description like 'perfkit:%', false), \
-               exists (select 1 from pg_stat_progress_create_index p where p.index_relid = c.oid) \
-               from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace \
-               left join pg_description d on d.objoid = c.oid and d.classoid = 'pg_class'::regclass and d.objsubid = 0 \
-               where c.relname ~ '^perfidx_[0-9a-f]{8}$' and (d.description is null or d.description like 'perfkit:%') \
-               and not c.relispartition order by 1, 2";
-    let rows = sqlx::query(sql).persistent(false).fetch_all(conn).await.doing("list our indexes")?;
-    let own = |row: &sqlx::postgres::PgRow| Own {
-        schema: row.get(0),
-        name: row.get(1),
-        valid: row.get(2),
-        tagged: row.get(3),
-        building: row.get(4),
-    };
-    Ok(rows.iter().map(own).collect())
 }

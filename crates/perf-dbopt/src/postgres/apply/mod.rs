@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod create;
+mod server;
 mod trial;
 mod verify;
 
