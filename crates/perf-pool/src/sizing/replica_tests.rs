@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the way tests do")]
+
 use super::*;
 use perf_core::Rng;
 use perf_core::time::{self, Duration, Instant};
