@@ -27,6 +27,7 @@ const AFTER: f64 = 3.0;
 
 type Sent = Pin<Box<dyn Future<Output = bool> + Send>>;
 type Stack = Arc<dyn Fn() -> Sent + Send + Sync>;
+type Contender = (&'static str, fn(Server) -> Stack);
 
 #[expect(clippy::panic, reason = "a benchmark that cannot be set up has nothing to show")]
 fn made<T, E: std::fmt::Debug>(result: Result<T, E>) -> T {
@@ -239,7 +240,7 @@ async fn show(name: &str, stack: Stack, capacity: f64) {
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn main() {
     let runtime = made(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build());
-    let stacks: [(&str, fn(Server) -> Stack); 5] = [
+    let stacks: [Contender; 5] = [
         ("ours, default pipeline", ours_default),
         ("ours, adaptive limit", ours_adaptive),
         ("tower, retry and timeout", tower_bare),

@@ -16,12 +16,13 @@ use tower::{Service, ServiceExt};
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 type Answer = Result<u64, CallError<u8>>;
+type Question = (&'static str, fn(&Runtime));
 
 /// Runs the contests named on the command line, or all of them.
 fn main() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap_or_else(|error| fail(&error));
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let contests: [(&str, fn(&Runtime)); 9] = [
+    let contests: [Question; 9] = [
         ("breaker", breaker),
         ("contended", breaker_contended),
         ("rate", rate),

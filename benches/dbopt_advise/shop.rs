@@ -308,9 +308,9 @@ async fn mixed(conn: &mut PgConnection, time: Duration, new: &mut u64) -> Result
                 run(conn, &sql).await?;
                 let taken = start.elapsed().as_secs_f64() * 1e6;
                 if *writes {
-                    mixed.writes.push(taken)
+                    mixed.writes.push(taken);
                 } else {
-                    mixed.reads.push(taken)
+                    mixed.reads.push(taken);
                 }
                 break;
             }

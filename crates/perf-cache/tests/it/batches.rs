@@ -43,9 +43,9 @@ fn tens(asked: &Asked) -> impl Fn(Vec<u64>) -> std::pin::Pin<Box<dyn Future<Outp
 
 type Rows = Result<Vec<(u64, u32)>, Infallible>;
 
-fn values<E: std::fmt::Debug>(
-    found: &[Result<Option<perf_cache::Hit<u64, u32>>, perf_cache::LoadError<E>>],
-) -> Vec<Option<u32>> {
+type Found<E> = Result<Option<perf_cache::Hit<u64, u32>>, perf_cache::LoadError<E>>;
+
+fn values<E: std::fmt::Debug>(found: &[Found<E>]) -> Vec<Option<u32>> {
     found.iter().map(|hit| hit.as_ref().unwrap().as_deref().copied()).collect()
 }
 

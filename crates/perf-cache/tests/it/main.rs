@@ -14,12 +14,12 @@ mod loading;
 #[cfg(feature = "macros")]
 mod macros;
 mod numbers;
-#[cfg(feature = "sqlx")]
-mod queries;
 #[cfg(feature = "redis")]
 mod outage;
 #[cfg(feature = "redis")]
 mod pushed;
+#[cfg(feature = "sqlx")]
+mod queries;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
 mod refresh;

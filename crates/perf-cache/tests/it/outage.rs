@@ -55,9 +55,7 @@ impl World {
         let mut waits = self.waits.lock().unwrap()[self.phase.load(Ordering::SeqCst)].clone();
         waits.sort_unstable();
         assert!(!waits.is_empty(), "{name}: nothing was asked");
-        let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-        println!("{name}: {} misses, median {median:?}, longest {longest:?}", waits.len());
-        (median, longest)
+        (waits[waits.len() / 2], waits[waits.len() - 1])
     }
 }
 

@@ -101,7 +101,7 @@ impl RedisConfig {
                 let open = |info: ConnectionInfo| Client::open(info).map_err(refused("redis.url"));
                 let resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
                 let pushed = open(info.clone().set_redis_settings(resp3))?;
-                Ok(Server::One { plain: open(info)?, pushed })
+                Ok(Server::One { plain: Box::new(open(info)?), pushed: Box::new(pushed) })
             }
             Place::Sentinel { sentinels, service, own } => {
                 self.watched(sentinels, service, own.as_ref(), ProtocolVersion::RESP2)?;

@@ -26,9 +26,9 @@ type Resolve = dyn Fn(ProtocolVersion) -> Result<SentinelClient, InvalidConfig> 
 /// Where connections lead.
 pub(super) enum Server {
     One {
-        plain: Client,
+        plain: Box<Client>,
         /// The same in the protocol that can push.
-        pushed: Client,
+        pushed: Box<Client>,
     },
     Sentinel(Box<Resolve>),
     Cluster(Box<ClusterClient>),
@@ -65,7 +65,7 @@ impl Server {
             .set_push_sender(pushes);
         let connecting = async {
             let client = match self {
-                Self::One { pushed, .. } => pushed.clone(),
+                Self::One { pushed, .. } => Client::clone(pushed),
                 Self::Sentinel(resolve) => primary(resolve, ProtocolVersion::RESP3).await?,
                 Self::Cluster(_) => {
                     let kind = redis::ErrorKind::InvalidClientConfig;
