@@ -233,12 +233,19 @@ impl Shared {
         let turn = match self.book(permits, now, 0) {
             Ok(turn) => turn,
             Err(None) => return Err(self.refuse(permits, None)),
-            Err(Some(_)) => {
+            Err(Some(turn)) => {
+                let longest = u64::try_from(self.max_wait.as_nanos()).unwrap_or(u64::MAX);
+                // Nobody waits longer than that, whatever the deadline: a refusal asks for the time no second time.
+                if turn.wait > longest {
+                    return Err(self.refuse(permits, Some(turn)));
+                }
                 let longest = match deadline.instant() {
-                    None => self.max_wait,
-                    Some(end) => end.saturating_duration_since(time::now()).min(self.max_wait),
+                    None => longest,
+                    Some(end) => {
+                        let left = end.saturating_duration_since(time::now());
+                        u64::try_from(left.as_nanos()).unwrap_or(u64::MAX).min(longest)
+                    }
                 };
-                let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
                 self.book(permits, now, longest).map_err(|turn| self.refuse(permits, turn))?
             }
         };
