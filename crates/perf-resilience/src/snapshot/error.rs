@@ -45,6 +45,9 @@ pub enum SnapshotError {
     /// A file has the right length and other content than when it was written.
     #[error("file `{0}` is not what was written")]
     FileContent(String),
+    /// There is a file that was not written.
+    #[error("file `{0}` does not belong to the snapshot")]
+    FileUnexpected(String),
     /// The files are intact, but what is in them is not.
     #[error("content of the snapshot is damaged: {0}")]
     Damaged(String),
@@ -65,6 +68,13 @@ impl SnapshotError {
     pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }
+    }
+
+    /// Whether there is no room for what was to be written, or no leave to write it.
+    pub(super) fn is_no_place(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let kinds = [PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
     }
 
     pub(super) fn tool(what: &'static str, why: impl std::fmt::Display) -> Self {

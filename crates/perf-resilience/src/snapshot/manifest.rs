@@ -1,8 +1,12 @@
+use super::blocking;
 use super::error::SnapshotError;
+use perf_core::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
 use tokio::io::AsyncReadExt;
 
 /// A file of a snapshot.
@@ -90,22 +94,25 @@ impl Manifest {
         if manifest.seal != manifest.compute_seal() {
             return Err(wrong("its seal is broken".to_owned()));
         }
+        // Files are read and unwrapped by these names, so none may lead out of the snapshot.
+        if let Some(file) = manifest.files.iter().find(|file| !stays_inside(&file.name)) {
+            return Err(wrong(format!("`{}` is not the name of a file in it", file.name)));
+        }
         Ok(manifest)
     }
 
     /// Writes the manifest so that it is there in full or not at all.
     pub(super) async fn write(&self, directory: &Path) -> Result<(), SnapshotError> {
-        let (path, fresh) = (directory.join(NAME), directory.join(".manifest.json.new"));
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| SnapshotError::tool("writing the manifest", error))?;
-        tokio::fs::write(&fresh, text).await.map_err(SnapshotError::io("write", &fresh))?;
-        sync(&fresh).await?;
-        tokio::fs::rename(&fresh, &path).await.map_err(SnapshotError::io("write", &path))?;
-        sync(directory).await
+        let directory = directory.to_owned();
+        // In one go: whoever stops waiting for it cannot leave half of it to be done.
+        blocking(move || replace(&directory, &text)).await
     }
 
-    /// Checks every file against what was written.
+    /// Checks every file against what was written, and that there are no others.
     pub(super) async fn check_files(&self, directory: &Path) -> Result<(), SnapshotError> {
+        self.check_names(directory).await?;
         for expected in &self.files {
             let found = match entry(directory, &expected.name).await {
                 Err(SnapshotError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -123,6 +130,52 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+impl Manifest {
+    /// Hidden files do not count: they are what a verification or a drill that was killed left, and are never read.
+    async fn check_names(&self, directory: &Path) -> Result<(), SnapshotError> {
+        let read = || SnapshotError::io("read", directory);
+        let known: BTreeSet<_> =
+            self.files.iter().filter_map(|file| Path::new(&file.name).iter().next()).collect();
+        let mut reader = tokio::fs::read_dir(directory).await.map_err(read())?;
+        while let Some(entry) = reader.next_entry().await.map_err(read())? {
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            if !text.starts_with('.') && text != NAME && !known.contains(name.as_os_str()) {
+                return Err(SnapshotError::FileUnexpected(text.into_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stays_inside(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// A file being written; removed when dropped. Once renamed there is nothing left to remove.
+struct Fresh(PathBuf);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // What cannot be removed is hidden, and goes with the snapshot.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Replaces the manifest in `directory`.
+fn replace(directory: &Path, text: &[u8]) -> Result<(), SnapshotError> {
+    let path = directory.join(NAME);
+    // A name of its own: a verification and a drill at the same time must not write into one file.
+    let fresh = Fresh(directory.join(format!(".{NAME}.{:016x}.new", Rng::from_entropy().next_u64())));
+    let write = || SnapshotError::io("write", &fresh.0);
+    let mut file = File::create_new(&fresh.0).map_err(write())?;
+    file.write_all(text).map_err(write())?;
+    file.sync_all().map_err(write())?;
+    std::fs::rename(&fresh.0, &path).map_err(SnapshotError::io("write", &path))?;
+    let flush = || SnapshotError::io("flush", directory);
+    File::open(directory).map_err(flush())?.sync_all().map_err(flush())
 }
 
 /// Length and digest of a file, read piece by piece.

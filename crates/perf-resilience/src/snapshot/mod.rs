@@ -198,7 +198,8 @@ impl Snapshots {
         Ok(manifests)
     }
 
-    /// Checks a snapshot's manifest, files and content, and notes that it is good.
+    /// Checks a snapshot's manifest, files and content, and notes that it is good. Where nothing can be written, because the
+    /// directory is full or read-only, it is not noted, and verified all the same.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -391,9 +392,17 @@ impl Shared {
             }
         }
         manifest.verified_ms = Some(now_ms());
+        self.note(manifest).await
+    }
+
+    /// Writes down what was found out about a snapshot. A directory that is full or read-only can still be verified and
+    /// restored from: then it is only not written down.
+    async fn note(&self, manifest: Manifest) -> Result<Manifest, SnapshotError> {
         let manifest = manifest.sealed();
-        manifest.write(&directory).await?;
-        Ok(manifest)
+        match manifest.write(&self.root.join(&manifest.id)).await {
+            Err(error) if !error.is_no_place() => Err(error),
+            _ => Ok(manifest),
+        }
     }
 
     /// The files as the target wrote them: where they are, or unwrapped beside the snapshot.
@@ -418,7 +427,7 @@ impl Shared {
         let at_ms = now_ms();
         let drill = Drill { at_ms, restore_ms, age_ms: at_ms.saturating_sub(manifest.started_ms) };
         manifest.drill = Some(drill.clone());
-        manifest.sealed().write(&self.root.join(&latest.id)).await?;
+        self.note(manifest).await?;
         Ok(drill)
     }
 }

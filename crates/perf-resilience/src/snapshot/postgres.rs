@@ -1,5 +1,5 @@
 use super::error::SnapshotError;
-use super::{Captured, Depth, Description, SnapshotTarget};
+use super::{Captured, Depth, Description, STALE_PARTIAL, SnapshotTarget, now_ms};
 use async_trait::async_trait;
 use perf_core::{Rng, Secret};
 use std::collections::BTreeMap;
@@ -105,6 +105,16 @@ impl PostgresTarget {
         read.map(drop).map_err(|error| SnapshotError::Damaged(error.to_string()))
     }
 
+    /// Drops the databases of rehearsals that were killed or given up long ago.
+    async fn drop_abandoned(&self) -> Result<(), SnapshotError> {
+        let list = "SELECT datname FROM pg_catalog.pg_database WHERE starts_with(datname, 'perf_drill_')";
+        for name in self.sql(&self.database, list).await?.lines().filter(|name| is_abandoned(name, now_ms()))
+        {
+            self.sql(&self.database, &format!("DROP DATABASE IF EXISTS {name}")).await?;
+        }
+        Ok(())
+    }
+
     async fn restore_into(&self, database: &str, file: &Path, clean: bool) -> Result<(), SnapshotError> {
         let file = file.display().to_string();
         let mut arguments =
@@ -115,6 +125,19 @@ impl PostgresTarget {
         arguments.push(&file);
         self.run("pg_restore", database, &arguments).await.map(drop)
     }
+}
+
+/// What the names of databases for rehearsals begin with; the time they were made at follows.
+const SCRATCH: &str = "perf_drill_";
+
+/// Whether a rehearsal made the database of this name, and so long ago that it cannot be under way any more.
+fn is_abandoned(name: &str, now_ms: u64) -> bool {
+    let Some((made, rest)) = name.strip_prefix(SCRATCH).and_then(|rest| rest.split_once('_')) else {
+        return false;
+    };
+    let ours = rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let age = made.parse::<u64>().ok().and_then(|made| now_ms.checked_sub(made));
+    ours && age.is_some_and(|age| u128::from(age) > STALE_PARTIAL.as_millis())
 }
 
 const TABLES: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -131,6 +154,8 @@ impl SnapshotTarget for PostgresTarget {
         let file = path.display().to_string();
         self.run("pg_dump", &self.database, &["--format=custom", "--file", &file]).await?;
         let entries = self.entries(&path).await?;
+        // pg_dump has been seen to end well on a full disk.
+        self.read_through(&path).await?;
         let server = self.sql(&self.database, "SHOW server_version").await?;
         let tool = self.run("pg_dump", &self.database, &["--version"]).await?.trim().to_owned();
         Ok(Captured {
@@ -146,7 +171,8 @@ impl SnapshotTarget for PostgresTarget {
         self.read_through(&file).await?;
         if depth == Depth::Restore {
             // A name of its own, so that a rehearsal can never touch a database that somebody uses.
-            let scratch = format!("perf_drill_{:016x}", Rng::from_entropy().next_u64());
+            self.drop_abandoned().await?;
+            let scratch = format!("{SCRATCH}{:013}_{:08x}", now_ms(), Rng::from_entropy().next_u64() >> 32);
             self.sql(&self.database, &format!("CREATE DATABASE {scratch}")).await?;
             let restored = self.restore_into(&scratch, &file, false).await;
             let dropped = self.sql(&self.database, &format!("DROP DATABASE {scratch}")).await;
@@ -187,5 +213,26 @@ impl Drop for PassFile {
     fn drop(&mut self) {
         // Nothing more can be done about it here; it lies in the temporary directory and nobody else can read it.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_databases_of_rehearsals_are_abandoned() {
+        let day = 24 * 3600 * 1000;
+        assert!(is_abandoned("perf_drill_0000000001000_0123abcd", day + 1001));
+        for other in [
+            "perf_drill_0000000001000_0123abcd",
+            "perf_drill_0000000000001_0123abcde",
+            "perf_drill_0000000000001_mine",
+            "perf_drill_x_0123abcd",
+            "perf_drills",
+            "shop",
+        ] {
+            assert!(!is_abandoned(other, day + 1000), "{other}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Journeys on real databases. Time is not paused here: the databases have clocks of their own.
 
+mod faults;
+
 use async_trait::async_trait;
 use perf_core::{Component as _, Status};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-use perf_resilience::snapshot::Confirm;
 use perf_resilience::snapshot::{
-    Captured, Depth, Description, Retention, SnapshotError, SnapshotTarget, Snapshots,
+    Captured, Confirm, Depth, Description, Retention, SnapshotError, SnapshotTarget, Snapshots, Wrapping,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,9 @@ impl SnapshotTarget for FileTarget {
                 path: self.0.clone(),
                 source,
             })?;
-            tokio::fs::write(directory.join(name), text).await.unwrap();
+            let path = directory.join(name);
+            let written = tokio::fs::write(&path, text).await;
+            written.map_err(|source| SnapshotError::Io { what: "write", path, source })?;
         }
         let counts = BTreeMap::from([("files".to_owned(), 2)]);
         Ok(Captured { files: vec!["a".to_owned(), "b".to_owned()], counts, versions: BTreeMap::new() })
@@ -183,12 +185,12 @@ mod sqlite {
     use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
     use sqlx::{ConnectOptions, Connection, Executor};
 
-    async fn open(path: &Path, mode: SqliteJournalMode) -> SqliteConnection {
+    pub(super) async fn open(path: &Path, mode: SqliteJournalMode) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).journal_mode(mode);
         options.connect().await.unwrap()
     }
 
-    async fn rows(path: &Path) -> i64 {
+    pub(super) async fn rows(path: &Path) -> i64 {
         let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
         let rows = sqlx::query_scalar("SELECT count(*) FROM \"odd \"\"name\"\"\"")
             .fetch_one(&mut connection)
@@ -344,9 +346,9 @@ async fn a_redis_database_is_captured_rehearsed_and_restored() {
 #[cfg(all(feature = "zstd", feature = "encryption"))]
 mod wrapped {
     use super::*;
-    use perf_resilience::snapshot::{DEFAULT_LEVEL, SnapshotKey, Wrapping};
+    use perf_resilience::snapshot::{DEFAULT_LEVEL, SnapshotKey};
 
-    fn with(at: &Path, wrapping: Wrapping) -> Snapshots {
+    pub(super) fn with(at: &Path, wrapping: Wrapping) -> Snapshots {
         let source = at.join("source");
         if !source.exists() {
             std::fs::write(&source, "some data, and the same again; ".repeat(10_000)).unwrap();
@@ -355,7 +357,7 @@ mod wrapped {
         Snapshots::wrapped("s", target, at.join("snapshots"), Retention::default(), wrapping)
     }
 
-    fn keyed(byte: u8) -> Wrapping {
+    pub(super) fn keyed(byte: u8) -> Wrapping {
         Wrapping::none().compress(DEFAULT_LEVEL).encrypt(SnapshotKey::new([byte; 32]))
     }
 
