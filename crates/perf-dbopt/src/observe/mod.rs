@@ -1,5 +1,6 @@
 //! Observing the queries a process sends: per statement, per route, and the slow ones.
 
+mod clock;
 mod config;
 mod entry;
 mod event;

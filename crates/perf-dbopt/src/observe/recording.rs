@@ -3,7 +3,6 @@ use super::event::{QueryEnd, QueryEvent, SlowQuery};
 use super::scope;
 use super::stats::{QueryStats, nanos};
 use super::table::{Found, keep};
-use perf_core::time::{Instant, now};
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +23,8 @@ pub struct Recording {
 #[derive(Debug)]
 struct Live {
     entry: Arc<Entry>,
-    start: Instant,
+    /// By the observer's clock.
+    start: u64,
     /// The text's hash, under which this thread remembers the entry.
     hash: u64,
 }
@@ -40,7 +40,8 @@ impl Recording {
             entry.core.totals.evicted.add(evicted as u64);
             entry.core.emit(&QueryEvent::Evicted { statements: evicted });
         }
-        Self { live: Some(Live { entry, start: now(), hash }), rows: 0 }
+        let start = entry.core.clock.now();
+        Self { live: Some(Live { entry, start, hash }), rows: 0 }
     }
 
     /// Notes one row of a stream; the first also stops the time to the first row.
@@ -50,7 +51,7 @@ impl Recording {
             && let Some(Live { entry, start, .. }) = &self.live
         {
             entry.first_rows.fetch_add(1, Relaxed);
-            entry.first_row_nanos.fetch_add(nanos(start.elapsed()), Relaxed);
+            entry.first_row_nanos.fetch_add(entry.core.clock.since(*start), Relaxed);
         }
         self.rows += 1;
     }
@@ -92,26 +93,26 @@ impl Recording {
     /// Records the end, once.
     #[inline]
     pub(super) fn end(&mut self, end: QueryEnd) {
-        if self.live.is_some() {
-            self.end_at(end, now());
+        if let Some(live) = self.live.take() {
+            let taken = live.entry.core.clock.since(live.start);
+            live.end(end, taken, self.rows);
         }
     }
 
     /// The same for a query whose time was measured elsewhere.
     pub(super) fn end_after(&mut self, elapsed: Duration, rows: u64) {
         self.rows = rows;
-        let finished = self.live.as_ref().and_then(|live| live.start.checked_add(elapsed));
-        if let Some(finished) = finished {
-            self.end_at(QueryEnd::Done, finished);
+        if let Some(live) = self.live.take() {
+            live.end(QueryEnd::Done, nanos(elapsed), rows);
         }
     }
+}
 
+impl Live {
     #[inline(never)]
-    fn end_at(&mut self, end: QueryEnd, finished: Instant) {
-        let Some(Live { entry, start, hash }) = self.live.take() else { return };
+    fn end(self, end: QueryEnd, taken: u64, rows: u64) {
+        let Self { entry, hash, .. } = self;
         let core = &entry.core;
-        let elapsed = finished.saturating_duration_since(start);
-        let taken = nanos(elapsed);
         let totals = &core.totals;
         let seconds = taken as f64 * 1e-9;
         entry.latency.record(seconds);
@@ -119,9 +120,9 @@ impl Recording {
         if taken > entry.max_nanos.load(Relaxed) {
             entry.max_nanos.fetch_max(taken, Relaxed);
         }
-        if self.rows > 0 {
-            entry.rows.add(self.rows);
-            totals.rows.add(self.rows);
+        if rows > 0 {
+            entry.rows.add(rows);
+            totals.rows.add(rows);
         }
         match end {
             QueryEnd::Done => {}
@@ -134,9 +135,10 @@ impl Recording {
                 totals.cancelled.increment();
             }
         }
-        scope::note(core.identity(), entry.fingerprint, self.rows, elapsed);
+        let elapsed = Duration::from_nanos(taken);
+        scope::note(core.identity(), entry.fingerprint, rows, elapsed);
         if elapsed >= core.config.slow {
-            slow(&entry, elapsed, self.rows, end);
+            slow(&entry, elapsed, rows, end);
         }
         keep(hash, entry);
     }
