@@ -50,22 +50,36 @@ fn gain(serves: &[Served]) -> f64 {
 
 /// The statements whose plan uses an index, those that gain most first.
 fn served(number: usize, queries: &[&WorkloadQuery], plannings: &[Planning]) -> Vec<Served> {
-    let mut serves: Vec<Served> = queries
-        .iter()
-        .zip(plannings)
-        .filter(|(_, planning)| planning.after.used.contains(&number))
-        .map(|(query, planning)| Served {
-            fingerprint: query.fingerprint,
-            text: query.text.clone(),
-            calls: query.calls,
-            cost_before: planning.before.cost,
-            cost_after: planning.after.cost,
-            plan_before: planning.words_before.clone(),
-            plan_after: planning.words_after.clone(),
-        })
-        .collect();
+    let parts =
+        queries.iter().zip(plannings).filter(|(_, planning)| planning.after.used.contains(&number)).map(
+            |(query, planning)| Served {
+                fingerprint: query.fingerprint,
+                text: query.text.clone(),
+                calls: query.calls,
+                cost_before: planning.before.cost,
+                cost_after: planning.after.cost,
+                plan_before: planning.words_before.clone(),
+                plan_after: planning.words_after.clone(),
+            },
+        );
+    let mut serves: Vec<Served> = Vec::new();
+    for part in parts {
+        match serves.iter_mut().find(|served| served.fingerprint == part.fingerprint) {
+            Some(served) => merge(served, &part),
+            None => serves.push(part),
+        }
+    }
     serves.sort_by(|a, b| gain(std::slice::from_ref(b)).total_cmp(&gain(std::slice::from_ref(a))));
     serves
+}
+
+/// The same statement with other values: calls add up, costs are means over them.
+fn merge(served: &mut Served, part: &Served) {
+    let (own, other) = (served.calls as f64, part.calls as f64);
+    let mean = |a: f64, b: f64| if own + other > 0.0 { (a * own + b * other) / (own + other) } else { a };
+    served.cost_before = mean(served.cost_before, part.cost_before);
+    served.cost_after = mean(served.cost_after, part.cost_after);
+    served.calls += part.calls;
 }
 
 fn proposal(def: &IndexDef, candidate: &Candidate, choice: &Choice, dialect: Dialect) -> IndexAdvice {

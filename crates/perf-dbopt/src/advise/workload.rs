@@ -33,6 +33,13 @@ impl WorkloadQuery {
             rows: 0,
         }
     }
+
+    /// A share of it, between 0 and 1.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn part(&self, share: f64) -> Self {
+        let of = |count: u64| (count as f64 * share).round() as u64;
+        Self { calls: of(self.calls), rows: of(self.rows), total: self.total.mul_f64(share), ..self.clone() }
+    }
 }
 
 /// What an application asks of its database: the input of every advisor.

@@ -1,11 +1,12 @@
 use super::catalog::{self, Catalog};
 use super::planner::{Explainer, Plannable, number, text};
+use super::variants::CommonValues;
 use crate::advise::{
     Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Problem, Shape, SkipReason, Skipped,
     WhatIf, WriteCost, pose, propose, report, search,
 };
 use crate::error::Doing;
-use crate::{Dialect, Error, Workload};
+use crate::{Dialect, Error, Workload, WorkloadQuery};
 use perf_core::InvalidConfig;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,10 +73,10 @@ impl PostgresAdvisor {
         posed.problem.limits = limits;
         let choice = search(&posed.problem, &mut posed.planner).await?;
         let outcomes = outcomes(&mut posed.planner, posed.problem.weights.len(), &choice).await?;
-        let Posed { problem, definitions, planner, skipped, admitted, visible } = posed;
+        let Posed { problem, definitions, planner, skipped, visible, statements, .. } = posed;
         planner.finish().await?;
         let mut advice = Advice { skipped, ..Advice::default() };
-        let statements: Vec<_> = admitted.iter().map(|number| &workload.queries[*number]).collect();
+        let statements: Vec<_> = statements.iter().collect();
         report(&mut advice, &statements, &definitions, &problem, &choice, &outcomes, Dialect::Postgres);
         warn(&mut advice, &visible);
         Ok(advice)
@@ -95,7 +96,8 @@ impl PostgresAdvisor {
         };
         let catalog = catalog::read(conn).await?;
         let mut planner = HypoPg::new(Explainer::new(conn).await?, &home).await?;
-        let (mut skipped, mut admitted, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut skipped, mut admitted, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut values = CommonValues::default();
         for (number, query) in workload.queries.iter().enumerate() {
             let shape = Shape::of(&query.sql, Dialect::Postgres, &catalog.schema);
             let refused = match refuse(&shape, &catalog) {
@@ -104,14 +106,19 @@ impl PostgresAdvisor {
             };
             if let Some(reason) = refused {
                 skipped.push(Skipped { fingerprint: query.fingerprint, text: query.text.clone(), reason });
-            } else {
+                continue;
+            }
+            for part in planner.split(query, &shape, &catalog, &mut values).await? {
                 admitted.push(number);
-                queries.push((query, shape));
+                parts.push((part, shape.clone()));
             }
         }
+        let queries: Vec<_> = parts.iter().map(|((query, _), shape)| (query, shape.clone())).collect();
         let definitions = propose(&queries, &catalog.schema, self.kinds(), self.config.min_rows as f64);
-        let problem =
+        let mut problem =
             pose(&queries, &catalog.schema, &definitions, |def, table| catalog.bytes(def, table), WRITE);
+        problem.weights = parts.iter().map(|((_, weight), _)| *weight).collect();
+        let statements = parts.into_iter().map(|((query, _), _)| query).collect();
         planner.offer(&definitions);
         let visible = catalog
             .schema
@@ -120,7 +127,7 @@ impl PostgresAdvisor {
             .zip(&catalog.visible)
             .map(|(t, share)| (t.name.clone(), *share))
             .collect();
-        Ok(Posed { problem, definitions, planner, skipped, admitted, visible })
+        Ok(Posed { problem, definitions, planner, skipped, admitted, visible, statements })
     }
 }
 
@@ -135,9 +142,12 @@ pub struct Posed<'c> {
     pub planner: HypoPg<'c>,
     /// Statements that are not part of the problem, and why.
     pub skipped: Vec<Skipped>,
-    /// The statements that are, by their number in the workload.
+    /// The statements that are, by their number in the workload. One that is also planned with frequent values of an
+    /// unevenly filled column is there once for unknown values and once for each of those.
     pub admitted: Vec<usize>,
     visible: Vec<(String, f64)>,
+    /// The problem's statements, with their share of the calls.
+    statements: Vec<WorkloadQuery>,
 }
 
 impl std::fmt::Debug for Posed<'_> {
@@ -236,6 +246,30 @@ impl<'c> HypoPg<'c> {
         }
         self.statements.push((plannable, homes));
         Ok(None)
+    }
+
+    /// A statement that was just admitted, split by the values it may be called with: for unknown ones, and for frequent
+    /// ones of an unevenly filled column. Each with its weight.
+    async fn split(
+        &mut self,
+        query: &WorkloadQuery,
+        shape: &Shape,
+        catalog: &Catalog,
+        values: &mut CommonValues,
+    ) -> Result<Vec<(WorkloadQuery, f64)>, Error> {
+        let all = query.calls as f64;
+        let variants = values.variants(&mut *self.explainer.conn, &query.sql, shape, &catalog.schema).await?;
+        let (mut parts, mut rest) = (Vec::new(), 1.0_f64);
+        for variant in variants {
+            if self.admit(&variant.sql, homes(shape, catalog)).await?.is_none() {
+                rest -= variant.share;
+                let sql = variant.sql.into();
+                parts.push((WorkloadQuery { sql, ..query.part(variant.share) }, all * variant.share));
+            }
+        }
+        let rest = rest.clamp(0.0, 1.0);
+        parts.insert(0, (query.part(rest), all * rest));
+        Ok(parts)
     }
 
     /// Gives the session back without hypothetical indexes.

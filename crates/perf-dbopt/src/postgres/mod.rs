@@ -13,6 +13,7 @@ mod repair;
 mod rewrite;
 mod size;
 mod sources;
+mod variants;
 
 pub use activity::{ActivitySamples, Doings};
 pub use advisor::{HypoPg, Posed, PostgresAdvisor, estimate_sizes};
