@@ -1,6 +1,7 @@
 //! What a cache keeps of one value.
 
 use crate::clock::{Tick, nanos};
+use crate::engine::Priority;
 use crate::remote::port::Position;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Entry<K, V> {
     /// Served this long after `fresh` while a refresh runs, and this long when loads fail.
     stale_for: u64,
     error_for: u64,
+    /// How the engine ranks it against others when there is no room.
+    pub(crate) priority: Priority,
     /// How far the log had been followed when its load began: tells which of two copies is the older one.
     pub(crate) position: Position,
 }
@@ -71,12 +74,13 @@ pub(crate) struct Draft<K, V> {
     pub(crate) tags: Box<[u64]>,
     pub(crate) weight: u64,
     pub(crate) etag: Option<Box<str>>,
+    pub(crate) priority: Priority,
     pub(crate) as_of: u64,
 }
 
 impl<K, V> Entry<K, V> {
     pub(crate) fn new(draft: Draft<K, V>, lives: Lives, now: Tick) -> Self {
-        let Draft { hash, key, value, tags, weight, etag, as_of } = draft;
+        let Draft { hash, key, value, tags, weight, etag, priority, as_of } = draft;
         let entry = Self {
             hash,
             key,
@@ -84,6 +88,7 @@ impl<K, V> Entry<K, V> {
             tags,
             weight,
             etag,
+            priority,
             position: Position::ZERO,
             seen: AtomicU64::new(as_of),
             calm: AtomicU64::new(0),
@@ -220,8 +225,16 @@ mod tests {
     use super::*;
 
     fn entry(lives: Lives) -> Entry<u8, u8> {
-        let draft =
-            Draft { hash: 0, key: 1, value: Some(2), tags: Box::default(), weight: 1, etag: None, as_of: 0 };
+        let draft = Draft {
+            hash: 0,
+            key: 1,
+            value: Some(2),
+            tags: Box::default(),
+            weight: 1,
+            etag: None,
+            priority: Priority::Normal,
+            as_of: 0,
+        };
         Entry::new(draft, lives, Tick(0))
     }
 

@@ -91,7 +91,7 @@ pub use collector::Collector;
 pub use config::{
     Bytes, CacheConfig, CancelPolicy, Capacity, EngineKind, Entries, Preset, Refresh, WhenFull,
 };
-pub use engine::Cause;
+pub use engine::{Cause, Priority};
 pub use error::LoadError;
 pub use fingerprint::{AnswerKey, Fingerprint};
 pub use hit::{Freshness, Hit, Lookup};

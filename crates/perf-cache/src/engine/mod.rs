@@ -6,6 +6,7 @@ mod held;
 mod lane;
 #[cfg(feature = "moka")]
 mod moka;
+mod priority;
 mod sync;
 
 use crate::config::{CacheConfig, Capacity, EngineKind};
@@ -20,6 +21,7 @@ use adaptive::Adaptive;
 
 pub use cause::Cause;
 pub(crate) use lane::{Lane, LaneCounter, lane, with_lane};
+pub use priority::Priority;
 
 /// An entry taken out of an engine for reading.
 pub(crate) type Held<K, V> = held::Held<Entry<K, V>>;

@@ -7,7 +7,7 @@ use super::{Found, Landing, LoadOptions, Loaded};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::{Tick, tick};
-use crate::engine::{Discarded, Held};
+use crate::engine::{Discarded, Held, Priority};
 use crate::entry::{Age, Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::Freshness;
@@ -91,7 +91,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         discarded: &mut Discarded<K, V>,
     ) -> (Landing<K, V>, Option<Lives>) {
         let now = tick();
-        let Loaded { found, tags: added, fresh, etag, store } = loaded;
+        let Loaded { found, tags: added, fresh, etag, priority, store } = loaded;
         let mut tags = self.options.tags.clone();
         tags.extend(added.iter().map(crate::Tag));
         let lives =
@@ -109,6 +109,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             value,
             tags: tags.to_boxed(),
             etag,
+            priority,
             as_of: self.flight.as_of,
         };
         let entry = Arc::new(Entry::new(draft, lives, now).at(self.position));
@@ -251,7 +252,8 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let fresh = fresh.min(usual.fresh);
         let lives = Lives { fresh, refresh: usual.refresh.min(fresh), ..usual };
         let weight = self.weigh(&key, value.as_ref());
-        let draft = Draft { hash, weight, key, value, tags: tags.into(), etag: None, as_of };
+        let (tags, etag, priority) = (tags.into(), None, Priority::Normal);
+        let draft = Draft { hash, weight, key, value, tags, etag, priority, as_of };
         Entry::new(draft, lives, now).at(position)
     }
 }

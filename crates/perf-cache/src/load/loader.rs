@@ -1,7 +1,7 @@
 //! Loaders: what fills a cache, in the three forms callers may write them.
 
 use super::LoadFuture;
-use crate::engine::Held;
+use crate::engine::{Held, Priority};
 use crate::error::Erased;
 use crate::tag::{Tag, Tags};
 use std::fmt;
@@ -24,6 +24,7 @@ pub struct Loaded<V> {
     pub(crate) tags: Tags,
     pub(crate) fresh: Option<Duration>,
     pub(crate) etag: Option<Box<str>>,
+    pub(crate) priority: Priority,
     pub(crate) store: bool,
 }
 
@@ -43,7 +44,7 @@ pub(crate) enum Found<V> {
 
 impl<V> Loaded<V> {
     const fn of(found: Found<V>) -> Self {
-        Self { found, tags: Tags::NONE, fresh: None, etag: None, store: true }
+        Self { found, tags: Tags::NONE, fresh: None, etag: None, priority: Priority::Normal, store: true }
     }
 
     /// A value.
@@ -83,6 +84,22 @@ impl<V> Loaded<V> {
     /// An entity tag, offered to the next load of this key.
     pub fn etag(mut self, etag: impl Into<Box<str>>) -> Self {
         self.etag = Some(etag.into());
+        self
+    }
+
+    /// How early the value goes when there is no room; [`Priority::Normal`] when nothing is said.
+    ///
+    /// ```
+    /// use perf_cache::{CacheSpace, Entries, Loaded, Priority};
+    ///
+    /// let cache = CacheSpace::in_process("app").cache("rates").capacity(Entries(4)).build()?;
+    /// cache.insert_with(0, Loaded::new("kept").priority(Priority::High));
+    /// (1..100).for_each(|key| cache.insert(key, "one of many"));
+    /// assert!(cache.get(&0).is_some());
+    /// # Ok::<(), perf_core::InvalidConfig>(())
+    /// ```
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

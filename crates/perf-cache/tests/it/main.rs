@@ -16,6 +16,7 @@ mod macros;
 mod numbers;
 #[cfg(feature = "redis")]
 mod outage;
+mod priorities;
 #[cfg(feature = "redis")]
 mod pushed;
 #[cfg(feature = "sqlx")]

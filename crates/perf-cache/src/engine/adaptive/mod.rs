@@ -212,19 +212,19 @@ impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
         let state = &mut *state;
         shard.drain(state);
         shard.purge(state, tick(), &self.expired, &mut discarded);
-        let (hash, weight, end) = (entry.hash, entry.weight, entry.dead_at());
+        let (hash, weight, end, priority) = (entry.hash, entry.weight, entry.dead_at(), entry.priority);
         let older = shard.table.find(hash, |held| held.key == entry.key).map(|older| older.number());
         let number = match older {
             Some(number) => {
                 entry.set_number(number);
-                state.policy.update(number, weight);
+                state.policy.update(number, priority, weight);
                 let removed = shard.table.replace(entry, |held| held.number() == number);
                 state.discard(removed, Cause::Replaced, &mut discarded);
                 number
             }
             None => {
                 let held = state.policy.len();
-                let number = state.policy.insert(hash, weight);
+                let number = state.policy.insert_as(priority, hash, weight);
                 entry.set_number(number);
                 shard.table.insert(entry, held);
                 number

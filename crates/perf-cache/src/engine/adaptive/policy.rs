@@ -10,11 +10,15 @@
 //!
 //! No one rule is best for every traffic, so this one competes with three simple ones in miniature, and the cache follows
 //! whichever hits most ([`Tournament`]).
+//!
+//! Entries that are pinned take no part in this: low ones go before all others, high ones after, each in order of use. What
+//! is pinned high beyond [`PINNED`] is unpinned, so that pins cannot fill the cache.
 
 use super::ghost::Ghosts;
 use super::list::{Linked, Links, List};
 use super::sketch::Sketch;
 use super::tournament::Tournament;
+use crate::Priority;
 
 /// Share of the capacity that the window starts with.
 const START: f64 = 0.01;
@@ -55,6 +59,8 @@ const COLD: f64 = 0.03;
 const REMEMBERED: f64 = 0.5;
 /// Second chances an entry can save up.
 const CHANCES: u8 = 2;
+/// The share of the capacity, as a divisor, that may be pinned high.
+pub(super) const PINNED: u64 = 2;
 /// Entries that cross a boundary with one request, so that no request pays for a great move.
 const MOVES: usize = 8;
 
@@ -63,6 +69,10 @@ enum Region {
     Window,
     Probation,
     Protected,
+    /// Pinned, to go last.
+    High,
+    /// Pinned, to go first.
+    Low,
     /// Nobody's: the number is free.
     Free,
 }
@@ -110,6 +120,8 @@ pub(super) struct Policy {
     window: List,
     probation: List,
     protected: List,
+    high: List,
+    low: List,
     sketch: Sketch,
     ghosts: Ghosts,
     edges: Edges,
@@ -144,6 +156,8 @@ impl Policy {
             window: List::default(),
             probation: List::default(),
             protected: List::default(),
+            high: List::default(),
+            low: List::default(),
             sketch: Sketch::new(),
             ghosts: Ghosts::default(),
             edges: Edges::default(),
@@ -174,7 +188,12 @@ impl Policy {
     }
 
     pub(super) const fn weight(&self) -> u64 {
-        self.window.weight + self.probation.weight + self.protected.weight
+        self.window.weight + self.main_weight() + self.high.weight + self.low.weight
+    }
+
+    /// What is not taken by entries that are pinned high.
+    const fn room(&self) -> u64 {
+        self.capacity.saturating_sub(self.high.weight)
     }
 
     /// The hash of the entry with this number, if there is one.
@@ -186,14 +205,21 @@ impl Policy {
         self.nodes.0.get(number as usize).copied().filter(|node| node.region != Region::Free)
     }
 
-    /// Takes an entry in and gives it a number. The owner then calls [`Policy::evict`] until there is room.
+    /// Takes an entry in that is not pinned.
     pub(super) fn insert(&mut self, hash: u64, weight: u64) -> u32 {
+        self.insert_as(Priority::Normal, hash, weight)
+    }
+
+    /// Takes an entry in and gives it a number. The owner then calls [`Policy::evict`] until there is room.
+    pub(super) fn insert_as(&mut self, priority: Priority, hash: u64, weight: u64) -> u32 {
         let entries = self.len() + 1;
         self.compete(hash);
         self.sketch.reserve(entries);
         self.sketch.add(hash, entries);
         let mut region = Region::Window;
-        if self.plan == Plan::Clock && self.main_weight() + weight <= self.capacity - self.window_limit() {
+        if self.plan == Plan::Clock
+            && self.main_weight() + weight <= self.room().saturating_sub(self.window_limit())
+        {
             region = Region::Probation;
         }
         if let Some(age) = self.ghosts.take(hash) {
@@ -203,6 +229,7 @@ impl Policy {
             self.edges.near += f64::from(u8::from(age <= (NEAR * self.capacity as f64) as u64));
             self.edges.far += f64::from(u8::from(age <= self.capacity));
         }
+        let region = pin(priority).unwrap_or(region);
         self.entered += weight;
         let node = Node { hash, weight, entered: self.entered, region, chances: 0, links: Links::default() };
         let number = match self.free.pop() {
@@ -217,8 +244,26 @@ impl Policy {
         };
         self.latest = number;
         self.push(number, region);
+        self.unpin();
         self.count_request();
         number
+    }
+
+    /// Makes the entries that were pinned high and not used for longest like any others while there are too many.
+    fn unpin(&mut self) {
+        while self.high.weight > self.capacity / PINNED
+            && let Some(oldest) = self.high.oldest()
+        {
+            self.unlink(oldest);
+            self.enter_window(oldest);
+        }
+    }
+
+    fn enter_window(&mut self, number: u32) {
+        let node = &mut self.nodes.0[number as usize];
+        self.entered += node.weight;
+        node.entered = self.entered;
+        self.push(number, Region::Window);
     }
 
     /// Lets the tournament see a request, and follows its winner.
@@ -246,14 +291,12 @@ impl Policy {
 
     /// An entry was used.
     pub(super) fn hit(&mut self, number: u32) {
-        let Some(&Node { hash, weight, entered, region, .. }) = self.nodes.0.get(number as usize) else {
-            return;
-        };
+        let Some(&Node { hash, entered, region, .. }) = self.nodes.0.get(number as usize) else { return };
         self.compete(hash);
         self.sketch.add(hash, self.len());
         let chances = &mut self.nodes.0[number as usize].chances;
         *chances = (*chances + 1).min(CHANCES);
-        if self.plan == Plan::Clock {
+        if self.plan == Plan::Clock && !matches!(region, Region::High | Region::Low) {
             self.count_request();
             return;
         }
@@ -263,9 +306,7 @@ impl Policy {
                 if self.entered - entered >= self.window_limit().div_ceil(2) {
                     self.edges.window += 1.0;
                 }
-                self.entered += weight;
-                self.nodes.0[number as usize].entered = self.entered;
-                self.push(number, Region::Window);
+                self.enter_window(number);
             }
             Region::Probation => {
                 self.edges.probation += 1.0;
@@ -273,18 +314,25 @@ impl Policy {
                 self.push(number, Region::Protected);
                 self.demote();
             }
-            Region::Protected => self.push(number, Region::Protected),
+            Region::Protected | Region::High | Region::Low => self.push(number, region),
             Region::Free => {}
         }
         self.count_request();
     }
 
-    /// An entry was written again, with this weight. The owner then calls [`Policy::evict`] until there is room.
-    pub(super) fn update(&mut self, number: u32, weight: u64) {
+    /// An entry was written again, with this priority and weight. The owner then calls [`Policy::evict`] until there is
+    /// room.
+    pub(super) fn update(&mut self, number: u32, priority: Priority, weight: u64) {
         let Some(Node { region, .. }) = self.node(number) else { return };
         self.unlink(number);
         self.nodes.0[number as usize].weight = weight;
+        let region = match (pin(priority), region) {
+            (Some(pinned), _) => pinned,
+            (None, Region::High | Region::Low) => Region::Window,
+            (None, region) => region,
+        };
         self.push(number, region);
+        self.unpin();
         self.hit(number);
     }
 
@@ -301,6 +349,11 @@ impl Policy {
     ///
     /// `candidate` is where the search stands between two calls for one insertion; start with `None`.
     pub(super) fn evict(&mut self, candidate: &mut Option<u32>) -> Option<u32> {
+        if self.weight() > self.capacity
+            && let Some(low) = self.low.oldest()
+        {
+            return Some(low);
+        }
         if self.plan == Plan::Clock {
             return self.evict_by_clock();
         }
@@ -353,15 +406,21 @@ impl Policy {
             }
             self.advance(oldest, chances, Region::Probation);
             // What comes back from the ghosts takes its room from the new ones; only this takes it from the old ones.
-            if self.main_weight() > self.capacity - self.window_limit() {
+            if self.main_weight() > self.room().saturating_sub(self.window_limit()) {
                 return self.oldest_without_chances();
             }
         }
     }
 
+    /// Where to look for what is to go; at what is pinned high last.
+    fn oldest(&self) -> Option<u32> {
+        let main = self.probation.oldest().or(self.protected.oldest());
+        main.or(self.window.oldest()).or(self.high.oldest())
+    }
+
     fn oldest_without_chances(&mut self) -> Option<u32> {
         loop {
-            let oldest = self.probation.oldest().or(self.protected.oldest()).or(self.window.oldest())?;
+            let oldest = self.oldest()?;
             match self.nodes.0[oldest as usize].chances {
                 0 => return Some(oldest),
                 chances => self.advance(oldest, chances, Region::Probation),
@@ -378,7 +437,7 @@ impl Policy {
 
     /// The least useful of the oldest entries on probation.
     fn victim(&mut self, candidate: Option<u32>) -> Option<u32> {
-        let oldest = self.probation.oldest().or(self.protected.oldest()).or(self.window.oldest())?;
+        let oldest = self.oldest()?;
         let mut best = (self.frequency(oldest), oldest);
         let mut at = oldest;
         for _ in 1..VICTIMS {
@@ -399,7 +458,7 @@ impl Policy {
     }
 
     fn window_limit(&self) -> u64 {
-        ((self.capacity as f64 * self.share) as u64).clamp(1, self.capacity)
+        ((self.room() as f64 * self.share) as u64).clamp(1, self.room().max(1))
     }
 
     /// The list of a region. A free node is in none; it is never asked for.
@@ -408,6 +467,8 @@ impl Policy {
             Region::Window => &mut self.window,
             Region::Probation | Region::Free => &mut self.probation,
             Region::Protected => &mut self.protected,
+            Region::High => &mut self.high,
+            Region::Low => &mut self.low,
         };
         (list, &mut self.nodes)
     }
@@ -429,7 +490,7 @@ impl Policy {
     /// Moves the oldest protected entries back on probation while there are too many.
     fn demote(&mut self) {
         let share = if self.plan == Plan::Clock { 0.0 } else { PROTECTED };
-        let limit = ((self.capacity - self.window_limit()) as f64 * share) as u64;
+        let limit = (self.room().saturating_sub(self.window_limit()) as f64 * share) as u64;
         for _ in 0..MOVES {
             match self.protected.oldest() {
                 Some(oldest) if self.protected.weight > limit => {
@@ -502,7 +563,7 @@ impl Policy {
             // Where there is no room, what leaves the window is a candidate, and `evict` sees to it.
             let (from, to) = if self.window.weight > limit && self.weight() <= self.capacity {
                 (self.window.oldest(), Region::Probation)
-            } else if self.window.weight < limit && self.main_weight() > self.capacity - limit {
+            } else if self.window.weight < limit && self.main_weight() > self.room().saturating_sub(limit) {
                 (self.probation.oldest().or(self.protected.oldest()), Region::Window)
             } else {
                 return;
@@ -512,6 +573,15 @@ impl Policy {
             self.nodes.0[number as usize].entered = self.entered;
             self.push(number, to);
         }
+    }
+}
+
+/// Where an entry stays that is pinned.
+const fn pin(priority: Priority) -> Option<Region> {
+    match priority {
+        Priority::Low => Some(Region::Low),
+        Priority::Normal => None,
+        Priority::High => Some(Region::High),
     }
 }
 
@@ -592,6 +662,59 @@ mod tests {
                 prop_assert!(keys.policy.weight() <= 50);
                 prop_assert_eq!(keys.policy.len(), keys.held.len());
                 prop_assert_eq!(keys.policy.weight(), keys.held.keys().map(|key| weights[key]).sum::<u64>());
+            }
+        }
+    }
+    /// What a policy holds, beside it.
+    type Shadow = HashMap<u32, (Priority, u64)>;
+
+    fn weight_of(held: &Shadow, priority: Priority) -> u64 {
+        held.values().filter(|held| held.0 == priority).map(|held| held.1).sum()
+    }
+
+    proptest! {
+        /// Against an oracle that knows who is pinned: no other entry goes while a low one is held, no high one goes while
+        /// the high ones keep within their share, and in all there is never too much.
+        #[test]
+        fn low_goes_first_and_high_last(
+            plan in prop::sample::select(vec![Plan::Adaptive, Plan::Window(0.01), Plan::Window(1.0), Plan::Clock]),
+            few in any::<bool>(),
+            requests in prop::collection::vec((0..3_u8, 0..60_u64, 1..6_u64, any::<bool>()), 1..400),
+        ) {
+            let mut policy = Policy::with_plan(40, plan);
+            let (mut numbers, mut held) = (HashMap::new(), Shadow::new());
+            // Once more was pinned than may be, what was pinned first is like any other.
+            let mut within = true;
+            for (priority, key, weight, write) in requests {
+                let mut priority = [Priority::Low, Priority::Normal, Priority::High][usize::from(priority)];
+                if few && priority == Priority::High && key >= 4 {
+                    priority = Priority::Normal;
+                }
+                match numbers.get(&key).copied() {
+                    Some(number) if write => {
+                        policy.update(number, priority, weight);
+                        held.insert(number, (priority, weight));
+                    }
+                    Some(number) => policy.hit(number),
+                    None => {
+                        let number = policy.insert_as(priority, mix(key), weight);
+                        numbers.insert(key, number);
+                        held.insert(number, (priority, weight));
+                    }
+                }
+                within &= weight_of(&held, Priority::High) <= 40 / PINNED;
+                prop_assert!(policy.high.weight <= 40 / PINNED);
+                let mut candidate = None;
+                while let Some(number) = policy.evict(&mut candidate) {
+                    let priority = held[&number].0;
+                    prop_assert!(priority == Priority::Low || weight_of(&held, Priority::Low) == 0);
+                    prop_assert!(priority != Priority::High || !within);
+                    held.remove(&number);
+                    numbers.retain(|_, other| *other != number);
+                    policy.remove(number);
+                }
+                prop_assert!(policy.weight() <= 40);
+                prop_assert_eq!(policy.weight(), held.values().map(|held| held.1).sum::<u64>());
             }
         }
     }

@@ -13,6 +13,7 @@ fn entry(key: u64, value: u64, life: Duration) -> Arc<Entry<u64, u64>> {
         tags: Box::default(),
         weight: 1,
         etag: None,
+        priority: crate::Priority::Normal,
         as_of: 0,
     };
     let lives = Lives { fresh: life, refresh: life, stale: Duration::ZERO, error: Duration::ZERO };
