@@ -151,22 +151,20 @@ impl Compressor {
         payload: &'p [u8],
         raw: usize,
     ) -> Result<Cow<'p, [u8]>, Refusal> {
-        let unpacked: Option<Vec<u8>> = match method {
-            Method::Plain => {
-                return if payload.len() == raw { Ok(Cow::Borrowed(payload)) } else { Err(Refusal::Damaged) };
-            }
+        let unpacked: Option<Cow<'p, [u8]>> = match method {
+            Method::Plain => Some(Cow::Borrowed(payload)),
             #[cfg(feature = "lz4")]
-            Method::Lz4 => lz4_flex::block::decompress(payload, raw).ok(),
+            Method::Lz4 => lz4_flex::block::decompress(payload, raw).ok().map(Cow::Owned),
             #[cfg(feature = "zstd")]
-            Method::Zstd => self.dictionaries.decompress(None, payload, raw),
+            Method::Zstd => self.dictionaries.decompress(None, payload, raw).map(Cow::Owned),
             #[cfg(feature = "zstd")]
             Method::Dictionary(id) => {
                 let dictionary = self.dictionaries.get(id).flatten().ok_or(Refusal::Other)?;
-                self.dictionaries.decompress(Some(&dictionary), payload, raw)
+                self.dictionaries.decompress(Some(&dictionary), payload, raw).map(Cow::Owned)
             }
             #[cfg(not(all(feature = "lz4", feature = "zstd")))]
             _ => return Err(Refusal::Other),
         };
-        unpacked.filter(|unpacked| unpacked.len() == raw).map(Cow::Owned).ok_or(Refusal::Damaged)
+        unpacked.filter(|unpacked| unpacked.len() == raw).ok_or(Refusal::Damaged)
     }
 }

@@ -4,7 +4,9 @@ use super::Remote;
 use super::codec::Codec;
 use super::compress::{Compression, Compressor};
 use super::envelope::{self, Header, Refusal};
-use super::port::{Position, Store, StoreError, Stored};
+use super::port::{Position, Stored};
+#[cfg(feature = "zstd")]
+use super::port::{Store, StoreError};
 use crate::key::CacheKey;
 use perf_core::time;
 use std::sync::Arc;
@@ -357,11 +359,10 @@ pub(crate) async fn write(remote: &Arc<Remote>, packed: &[Packed]) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "redis")]
     #[test]
     fn the_fence_of_a_key_can_be_told_from_its_name() {
         let identity = Identity::new("shop", "users");
