@@ -28,6 +28,7 @@ pub(super) struct Entry {
     /// When a plan was last asked for, in nanoseconds since the observer began; 0 when never.
     pub(super) explained: AtomicU64,
     /// When it was last looked at whether it is slow as a rule, likewise.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub(super) looked: AtomicU64,
     /// Set when the entry left the table: whoever still finds it must look again.
     pub(super) evicted: AtomicBool,
@@ -50,6 +51,7 @@ impl Entry {
             cancelled: AtomicU64::new(0),
             used: AtomicU64::new(0),
             explained: AtomicU64::new(0),
+            #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
             looked: AtomicU64::new(0),
             evicted: AtomicBool::new(false),
         }

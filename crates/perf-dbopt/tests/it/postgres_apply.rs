@@ -480,8 +480,8 @@ async fn b5_8_an_index_that_helps_ends_its_trial_and_stays() {
     );
     work(&mut conn, 40).await;
     // The process was restarted: the trial goes on from what was kept of it.
-    let kept = serde_json::to_string(&trial).unwrap();
-    let mut trial: Trial = serde_json::from_str(&kept).unwrap();
+    #[cfg(feature = "serde")]
+    let mut trial: Trial = serde_json::from_str(&serde_json::to_string(&trial).unwrap()).unwrap();
     let verdicts = applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
     assert_eq!(verdicts[0].outcome, Some(TrialOutcome::Kept), "{verdicts:?}");
     assert!(matches!(verdicts[0].verdict, Verdict::Improved(_)));
