@@ -3,7 +3,7 @@
 use super::*;
 use std::future::poll_fn;
 use std::mem::ManuallyDrop;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::task::Poll;
 
 /// Kills the work at each of its awaits in turn (or every so many), as the end of its process would: no guard tidies up
@@ -145,8 +145,8 @@ async fn a_process_killed_anywhere_in_a_sqlite_journey_leaves_snapshots_and_data
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "snapshot::faults::a_process_killed_anywhere_in_a_sqlite_journey_leaves_snapshots_and_database_whole"])
             .env(CHILD, at.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         while !at.path().join("started").exists() {
