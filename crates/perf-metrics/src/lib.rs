@@ -46,6 +46,7 @@
 //! | `jemalloc` | jemalloc as allocator, with its numbers and its purge | builds jemalloc: a C compiler and half a minute |
 //! | `mimalloc` | the same with mimalloc | builds mimalloc: a C compiler |
 //! | `otlp` | [`Otlp`] sends numbers and spans to an OpenTelemetry collector | `hyper`'s client; enables `tracing` |
+//! | `tls` | [`Otlp`] and [`Webhook`] speak `https` | `rustls` with `ring`, and Mozilla's authorities |
 //! | `tracing` | spans become latency histograms | `tracing`, `tracing-subscriber` |
 //! | `webhook` | [`Webhook`] posts alerts in Alertmanager's format | `hyper`'s client |
 //! | `serde` | [`MetricsConfig`] reads from TOML, views write as JSON | the `serde` crate |
@@ -78,6 +79,8 @@ mod post;
 mod process;
 mod rejections;
 mod runtime;
+#[cfg(all(feature = "tls", any(feature = "webhook", feature = "otlp")))]
+mod tls;
 mod trace;
 mod view;
 mod window;

@@ -1,5 +1,7 @@
 //! Posts bodies over HTTP/1.1 to one address, on one connection that is kept between posts.
 
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -8,6 +10,7 @@ use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use perf_core::{InvalidConfig, Secret};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -53,28 +56,54 @@ pub(crate) struct Poster {
     path: Uri,
     headers: Vec<(HeaderName, Secret<HeaderValue>)>,
     kept: Arc<Mutex<Option<Connection>>>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
+
+/// What an address may look like.
+#[cfg(feature = "tls")]
+const ALLOWED: &str = "http[s]://host[:port][/path]; tokens go into headers";
+#[cfg(not(feature = "tls"))]
+const ALLOWED: &str = "http://host[:port][/path] (https needs the feature `tls`); tokens go into headers";
 
 impl Poster {
     /// Posts to `url`.
     pub(crate) fn new(field: &'static str, url: &str) -> Result<Self, InvalidConfig> {
-        const ALLOWED: &str =
-            "http://host[:port][/path]; TLS ends in an agent beside the host, and tokens go into headers";
         // A password in a URL must not reach a log with the error.
         let shown = if url.contains('@') { "a URL with credentials" } else { url };
         let invalid = || InvalidConfig::new(field, shown, ALLOWED);
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
-        let (Some("http"), Some(authority)) = (uri.scheme_str(), authority) else { return Err(invalid()) };
+        let authority = authority.ok_or_else(invalid)?;
+        let port = match uri.scheme_str() {
+            Some("http") => 80,
+            #[cfg(feature = "tls")]
+            Some("https") => 443,
+            _ => return Err(invalid()),
+        };
+        #[cfg(feature = "tls")]
+        let tls = match port {
+            443 => Some(Tls::to(authority.host()).ok_or_else(invalid)?),
+            _ => None,
+        };
         let host = HeaderValue::try_from(authority.as_str()).map_err(|_| invalid())?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
-            address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port)),
             host,
             path: path.parse().map_err(|_| invalid())?,
             headers: Vec::new(),
             kept: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls,
         })
+    }
+
+    /// Trusts the authorities of a PEM text, and nobody else.
+    #[cfg(feature = "tls")]
+    pub(crate) fn trust_only(&mut self, pem: &[u8]) -> Result<(), InvalidConfig> {
+        let plain = || InvalidConfig::new("authorities", "without https", "https://… to use them with");
+        self.tls.as_mut().ok_or_else(plain)?.trust_only(pem)
     }
 
     /// A header of every post.
@@ -145,13 +174,11 @@ impl Poster {
         let stream = connected.map_err(refused)?;
         // A request is written at once; waiting for more to send would only delay it.
         stream.set_nodelay(true).map_err(refused)?;
-        let shaken = handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = shaken.map_err(|error| PostError::Exchange(error.into()))?;
-        let driver = tokio::spawn(async move {
-            // The sender is told of what goes wrong.
-            let _ = driver.await;
-        });
-        Ok(Connection { sender, driver })
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Connection::over(tls.connect(stream).await.map_err(refused)?).await;
+        }
+        Connection::over(stream).await
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
@@ -166,6 +193,21 @@ struct Connection {
     driver: JoinHandle<()>,
 }
 
+impl Connection {
+    async fn over<S>(stream: S) -> Result<Self, PostError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shaken = handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = shaken.map_err(|error| PostError::Exchange(error.into()))?;
+        let driver = tokio::spawn(async move {
+            // The sender is told of what goes wrong.
+            let _ = driver.await;
+        });
+        Ok(Self { sender, driver })
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
@@ -178,9 +220,13 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_posted_to_are_refused_without_their_secrets() {
-        for url in ["", "collector", "https://collector", "ftp://x/", "http:///v1", "http://a b/"] {
+        for url in ["", "collector", "wss://collector", "ftp://x/", "http:///v1", "http://a b/"] {
             let error = Poster::new("endpoint", url).unwrap_err();
             assert!(error.to_string().contains("endpoint"), "{error}");
+        }
+        match Poster::new("url", "https://alerts/hook") {
+            Ok(poster) => assert_eq!((cfg!(feature = "tls"), poster.address.as_str()), (true, "alerts:443")),
+            Err(error) => assert!(!cfg!(feature = "tls") && error.allowed().contains("tls"), "{error}"),
         }
         let error = Poster::new("url", "http://user:hunter2@alerts/hook").unwrap_err().to_string();
         assert!(error.contains("credentials") && !error.contains("hunter2"), "{error}");

@@ -130,7 +130,7 @@ mod posting {
     /// ```
     /// let webhook = perf_metrics::Webhook::new("http://127.0.0.1:9095/alerts").unwrap();
     /// let alerts = perf_metrics::Alerts::builder().sink(webhook);
-    /// assert!(perf_metrics::Webhook::new("https://pager.example/").is_err());
+    /// assert!(perf_metrics::Webhook::new("ftp://pager.example/").is_err());
     /// # drop(alerts);
     /// ```
     #[derive(Debug)]
@@ -140,7 +140,8 @@ mod posting {
     }
 
     impl Webhook {
-        /// Posts to `url`: `http://host[:port][/path]`.
+        /// Posts to `url`: `http://host[:port][/path]`, or `https://…` with the feature `tls`, which trusts the authorities
+        /// that Mozilla does.
         ///
         /// # Errors
         /// [`InvalidConfig`] when the URL is not of this form.
@@ -163,6 +164,16 @@ mod posting {
         /// [`InvalidConfig`] when the name or the value is not legal.
         pub fn header(mut self, name: &str, value: impl Into<String>) -> Result<Self, InvalidConfig> {
             self.poster.header(name, &Secret::new(value.into()))?;
+            Ok(self)
+        }
+
+        /// Trusts the authorities of a PEM text, and nobody else.
+        ///
+        /// # Errors
+        /// [`InvalidConfig`] when there is no certificate in it, one cannot be used, or the URL is not `https`.
+        #[cfg(feature = "tls")]
+        pub fn authorities(mut self, pem: impl AsRef<[u8]>) -> Result<Self, InvalidConfig> {
+            self.poster.trust_only(pem.as_ref())?;
             Ok(self)
         }
 

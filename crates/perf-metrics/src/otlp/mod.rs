@@ -265,7 +265,7 @@ impl OtlpBuilder {
         self
     }
 
-    /// The collector's address, without `/v1/…`: `http://host[:port][/path]`.
+    /// The collector's address, without `/v1/…`: `http://host[:port][/path]`, or `https://…` with the feature `tls`.
     pub fn collector(mut self, url: impl Into<String>) -> Self {
         self.config.collector = url.into();
         self
@@ -280,6 +280,13 @@ impl OtlpBuilder {
     /// A header of every post. Its value is never shown.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.config.headers.insert(name.into(), Secret::new(value.into()));
+        self
+    }
+
+    /// A file of certificates, as PEM: these authorities are trusted, and nobody else. For `https` only.
+    #[cfg(feature = "tls")]
+    pub fn authorities(mut self, file: impl Into<std::path::PathBuf>) -> Self {
+        self.config.authorities = Some(file.into());
         self
     }
 

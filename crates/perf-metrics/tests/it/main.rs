@@ -17,6 +17,8 @@ mod protobuf;
 #[cfg(any(feature = "otlp", feature = "webhook"))]
 mod receiver;
 mod table;
+#[cfg(all(feature = "tls", feature = "webhook", feature = "otlp"))]
+mod tls;
 mod tools;
 #[cfg(feature = "webhook")]
 mod webhook;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -55,6 +55,24 @@ impl Receiver {
         receiver
     }
 
+    /// The same under TLS, as `localhost`, by the authority of `tests/tls/ca.pem`, whose key nobody has.
+    #[cfg(all(feature = "tls", feature = "webhook", feature = "otlp"))]
+    pub(crate) async fn start_tls() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let (serving, acceptor) = (receiver.clone(), acceptor());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serving.seen.lock().unwrap().connections += 1;
+                // Who does not trust the certificate hangs up in the handshake.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    tokio::spawn(serving.clone().serve(stream));
+                }
+            }
+        });
+        receiver
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -79,7 +97,7 @@ impl Receiver {
         panic!("only {} of {count} requests came", self.came().len());
     }
 
-    async fn serve(self, mut stream: TcpStream) {
+    async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         loop {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -113,4 +131,21 @@ impl Receiver {
             }
         }
     }
+}
+
+#[cfg(all(feature = "tls", feature = "webhook", feature = "otlp"))]
+fn acceptor() -> tokio_rustls::TlsAcceptor {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../tls/server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
 }
