@@ -48,6 +48,7 @@
 //! | `redis` | a manager over `redis` connections, exclusive and shared | `redis` |
 //! | `redis-sentinel`, `redis-cluster` | the same behind sentinels, and for clusters | more of `redis` |
 //! | `websocket` | `websocket`: subscriptions and requests over shared connections, and exclusive ones | `tokio-tungstenite`, `futures-util` |
+//! | `websocket-tls` | `wss://`, with the authorities of the web or others | `rustls`, `tokio-rustls`, `webpki-roots` |
 //! | `deadpool`, `bb8` | managers written for those pools are used as they are | that pool's crate |
 //! | `tower` | a service that gives each request a lease | `tower-service` |
 //! | `serde` | [`PoolConfig`] reads and writes as text | `serde` |

@@ -33,6 +33,7 @@
 //! |---|---|---|
 //! | `tower` | `ScriptedService` and `contract::layer` | the `tower-service` crate |
 //! | `websocket` | `WebSocketServer` | the `tokio-tungstenite` crate |
+//! | `websocket-tls` | the same under TLS | the `tokio-rustls` crate |
 //!
 //! # What it is not
 //!
@@ -53,6 +54,8 @@ mod script;
 mod server;
 #[cfg(feature = "tower")]
 mod service;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
@@ -35,6 +35,8 @@ struct Inner {
     stalled: watch::Sender<bool>,
     listener: Mutex<Option<JoinHandle<()>>>,
     address: Option<SocketAddr>,
+    #[cfg(feature = "websocket-tls")]
+    tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
 #[derive(Default)]
@@ -94,6 +96,27 @@ impl WebSocketServer {
         Ok(server)
     }
 
+    /// The same under TLS, as `localhost`, by an authority of its own: [`CA_PEM`](Self::CA_PEM).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "websocket-tls")]
+    pub async fn start_tls() -> Result<Self, ServerError> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
+        let address = listener
+            .local_addr()
+            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
+        let server = Self::made(Some(address), Some(crate::tls::acceptor()?));
+        server.listen(listener);
+        Ok(server)
+    }
+
+    /// The authority behind the certificate of [`start_tls`](Self::start_tls). Nobody has its key.
+    #[cfg(feature = "websocket-tls")]
+    pub const CA_PEM: &str = crate::tls::CA_PEM;
+
     /// Serves whoever [`joins`](Self::join), without a network, so that time may be paused.
     #[must_use]
     pub fn in_memory() -> Self {
@@ -101,9 +124,26 @@ impl WebSocketServer {
     }
 
     fn new(address: Option<SocketAddr>) -> Self {
+        Self::made(
+            address,
+            #[cfg(feature = "websocket-tls")]
+            None,
+        )
+    }
+
+    fn made(
+        address: Option<SocketAddr>,
+        #[cfg(feature = "websocket-tls")] tls: Option<tokio_rustls::TlsAcceptor>,
+    ) -> Self {
         let state = Mutex::new(State { history: 1024, ..State::default() });
-        let listener = Mutex::new(None);
-        Self(Arc::new(Inner { state, stalled: watch::channel(false).0, listener, address }))
+        Self(Arc::new(Inner {
+            state,
+            stalled: watch::channel(false).0,
+            listener: Mutex::new(None),
+            address,
+            #[cfg(feature = "websocket-tls")]
+            tls,
+        }))
     }
 
     fn listen(&self, listener: TcpListener) {
@@ -112,19 +152,35 @@ impl WebSocketServer {
             while let Ok((socket, _)) = listener.accept().await {
                 let Some(server) = server.upgrade().map(Self) else { return };
                 drop(socket.set_nodelay(true));
-                drop(tokio::spawn(async move {
-                    if let Ok(socket) = tokio_tungstenite::accept_async(socket).await {
-                        server.serve(socket).await;
-                    }
-                }));
+                drop(tokio::spawn(server.greet(socket)));
             }
         });
         *self.0.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
+    /// Whoever does not get through a handshake is not served.
+    async fn greet(self, socket: TcpStream) {
+        #[cfg(feature = "websocket-tls")]
+        if let Some(tls) = self.0.tls.clone() {
+            if let Ok(socket) = tls.accept(socket).await
+                && let Ok(socket) = tokio_tungstenite::accept_async(socket).await
+            {
+                self.serve(socket).await;
+            }
+            return;
+        }
+        if let Ok(socket) = tokio_tungstenite::accept_async(socket).await {
+            self.serve(socket).await;
+        }
+    }
+
     /// Where it listens; an address nobody listens on for one in memory.
     #[must_use]
     pub fn url(&self) -> String {
+        #[cfg(feature = "websocket-tls")]
+        if let (Some(_), Some(address)) = (&self.0.tls, self.0.address) {
+            return format!("wss://localhost:{}", address.port());
+        }
         self.0.address.map_or_else(|| "ws://memory".to_owned(), |address| format!("ws://{address}"))
     }
 

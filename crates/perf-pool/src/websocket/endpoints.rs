@@ -10,6 +10,8 @@ struct Endpoint {
     connections: usize,
     /// Passed over until then, because it could not be reached.
     out_until: Option<Instant>,
+    /// It can never be connected to as things are configured.
+    given_up: bool,
     failures: u32,
 }
 
@@ -27,7 +29,7 @@ impl Endpoints {
     pub(super) fn new(urls: Vec<String>, balance: Box<dyn Balance>) -> Self {
         let known = urls
             .into_iter()
-            .map(|url| Endpoint { url, connections: 0, out_until: None, failures: 0 })
+            .map(|url| Endpoint { url, connections: 0, out_until: None, given_up: false, failures: 0 })
             .collect();
         Self { known: Mutex::new(known), balance }
     }
@@ -45,11 +47,12 @@ impl Endpoints {
             in_flight: endpoint.connections,
             available,
         };
-        let healthy = |endpoint: &Endpoint| endpoint.out_until.is_none_or(|until| until <= now);
+        let healthy =
+            |endpoint: &Endpoint| !endpoint.given_up && endpoint.out_until.is_none_or(|until| until <= now);
         let views: Vec<_> = known.iter().map(|endpoint| view(endpoint, healthy(endpoint))).collect();
         let chosen = self.balance.pick(&views, rng).or_else(|| {
             // All are out: better an ill one than none.
-            let views: Vec<_> = known.iter().map(|endpoint| view(endpoint, true)).collect();
+            let views: Vec<_> = known.iter().map(|endpoint| view(endpoint, !endpoint.given_up)).collect();
             self.balance.pick(&views, rng)
         });
         let chosen = chosen.unwrap_or(0);
@@ -66,6 +69,13 @@ impl Endpoints {
         let mut known = self.lock();
         let failures = (known[endpoint].failures + 1).min(MOST_OUT);
         (known[endpoint].failures, known[endpoint].out_until) = (failures, Some(now + OUT * failures));
+    }
+
+    /// Never asks an endpoint again. Returns whether there is another one.
+    pub(super) fn give_up(&self, endpoint: usize) -> bool {
+        let mut known = self.lock();
+        known[endpoint].given_up = true;
+        known.iter().any(|endpoint| !endpoint.given_up)
     }
 
     pub(super) fn let_go(&self, endpoint: usize) {

@@ -66,6 +66,14 @@ pub enum Error {
         /// The reason it gave.
         reason: String,
     },
+    /// No endpoint can ever be connected to as things are configured: its certificate is another's, for example.
+    #[error("`{pool}` has no endpoint that can be connected to")]
+    Unreachable {
+        /// The pool.
+        pool: Name,
+        /// What was wrong with the last of them.
+        source: Option<Cause>,
+    },
     /// There is no tokio runtime to run the connections in.
     #[error("there is no tokio runtime for the connections of `{pool}`")]
     NoRuntime {
@@ -109,6 +117,9 @@ pub enum Ended {
         /// The reason it gave.
         reason: String,
     },
+    /// No endpoint can ever be connected to as things are configured, and why the last of them cannot.
+    #[error("no endpoint can be connected to: {0}")]
+    Unreachable(String),
     /// The pool was closed.
     #[error("the pool is closed")]
     Closed,

@@ -1,5 +1,6 @@
 use super::Message;
-use super::transport::{Connect, Transport, Tungstenite};
+use super::connect::{Connect, Tungstenite};
+use super::transport::Transport;
 use crate::error::Cause;
 use crate::manager::{Condition, Manager};
 use perf_core::InvalidConfig;
@@ -137,6 +138,10 @@ impl Manager for WebSocket {
             (false, true) => Condition::Dirty,
             (false, false) => Condition::Clean,
         }
+    }
+
+    fn is_permanent(&self, error: &Cause) -> bool {
+        self.connect.is_permanent(error)
     }
 
     async fn close(&self, mut connection: WebSocketConnection) {

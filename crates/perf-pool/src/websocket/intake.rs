@@ -240,14 +240,14 @@ impl Intake {
 
     /// The subscription is over. Returns whoever waits for it.
     pub(super) fn end(&mut self, ended: Ended) -> Option<Waker> {
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(match &ended {
-                Ended::Refused(reason) => Error::Refused { reason: reason.clone() },
-                Ended::Fatal { code, reason } => Error::Fatal { code: *code, reason: reason.clone() },
-                Ended::Overrun | Ended::Closed => {
-                    perf_core::Rejected::new(perf_core::Reason::Closed, "websocket").into()
-                }
-            }));
+        let told = match &ended {
+            Ended::Refused(reason) => Some(Error::Refused { reason: reason.clone() }),
+            Ended::Fatal { code, reason } => Some(Error::Fatal { code: *code, reason: reason.clone() }),
+            // Whoever waits asks the pool, which knows its name and the last error.
+            Ended::Unreachable(_) | Ended::Overrun | Ended::Closed => None,
+        };
+        if let (Some(first), Some(told)) = (self.first.take(), told) {
+            let _ = first.send(Err(told));
         }
         self.ended.get_or_insert(ended);
         self.waker.take()

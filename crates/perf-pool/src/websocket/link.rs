@@ -3,6 +3,7 @@ use super::intake::Stream;
 use super::reconnect::{End, Next, Reconnect};
 use super::session::Session;
 use super::shared::Shared;
+use crate::error::Cause;
 use futures_util::FutureExt;
 use perf_core::time;
 use std::panic::AssertUnwindSafe;
@@ -22,14 +23,12 @@ pub(super) async fn run(shared: Arc<Shared>, link: u64) {
             _ => None,
         };
         let next = reconnect.ended(&end, hint, time::now(), &mut rng);
-        let wait = match (next, end) {
-            (Next::After(wait), _) => wait,
-            (Next::Stop, End::Closed(code, reason)) => {
-                shared.with_hub(|hub| hub.refused(link, &Ended::Fatal { code, reason }));
-                shared.changed.notify_waiters();
+        let wait = match next {
+            Next::After(wait) => wait,
+            Next::Stop => {
+                stop(&shared, link, end);
                 return;
             }
-            (Next::Stop, _) => return shared.with_hub(|hub| hub.remove(link)),
         };
         let goes_on = shared.with_hub(|hub| {
             let goes_on = hub.lost(link);
@@ -44,6 +43,17 @@ pub(super) async fn run(shared: Arc<Shared>, link: u64) {
             return;
         }
     }
+}
+
+/// There will be no other connection in this place.
+fn stop(shared: &Shared, link: u64, end: End) {
+    let ended = match end {
+        End::Closed(code, reason) => Ended::Fatal { code, reason },
+        End::Hopeless(reason) => Ended::Unreachable(reason),
+        End::Cut | End::Stalled | End::Ours => return shared.with_hub(|hub| hub.remove(link)),
+    };
+    shared.with_hub(|hub| hub.refused(link, &ended));
+    shared.changed.notify_waiters();
 }
 
 /// Makes a connection and lets it live. Returns how it ended, and what it leaves to be looked at again.
@@ -62,16 +72,15 @@ async fn live(
     let transport = match connected {
         Ok(Ok(Ok(transport))) => transport,
         failed => {
-            if let Ok(Ok(Err(cause))) = failed {
-                shared.set_last_error(Some(cause));
-            } else if let Ok(Err(_)) = failed {
-                shared.totals.panicked.increment();
-            } else {
-                shared.set_last_error(Some(crate::error::Cause::new(time::Elapsed)));
-            }
-            shared.totals.connect_failed.increment();
-            shared.endpoints.failed(endpoint, time::now());
-            return (End::Cut, Vec::new());
+            let cause = match failed {
+                Ok(Ok(Err(cause))) => Some(cause),
+                Ok(Err(_)) => {
+                    shared.totals.panicked.increment();
+                    None
+                }
+                _ => Some(Cause::new(time::Elapsed)),
+            };
+            return (not_connected(shared, endpoint, cause), Vec::new());
         }
     };
     shared.totals.connected.increment();
@@ -95,9 +104,24 @@ async fn live(
         End::Cut => shared.totals.ended_cut.increment(),
         End::Stalled => shared.totals.ended_stalled.increment(),
         End::Closed(..) => shared.totals.ended_by_server.increment(),
-        End::Ours => shared.totals.ended_by_us.increment(),
+        End::Hopeless(_) | End::Ours => shared.totals.ended_by_us.increment(),
     }
     (end, held)
+}
+
+/// Counts an attempt that failed. What can never succeed ends there, unless another endpoint may be better.
+fn not_connected(shared: &Shared, endpoint: usize, cause: Option<Cause>) -> End {
+    shared.totals.connect_failed.increment();
+    let Some(cause) = cause else {
+        shared.endpoints.failed(endpoint, time::now());
+        return End::Cut;
+    };
+    shared.set_last_error(Some(cause.clone()));
+    if !shared.connect.is_permanent(&cause) {
+        shared.endpoints.failed(endpoint, time::now());
+        return End::Cut;
+    }
+    if shared.endpoints.give_up(endpoint) { End::Cut } else { End::Hopeless(cause.to_string()) }
 }
 
 /// Waits before the next connection is made, no longer than the pool lives. Returns whether it lives.

@@ -34,6 +34,7 @@
 
 mod call;
 mod config;
+mod connect;
 mod delivery;
 mod endpoints;
 mod error;
@@ -54,10 +55,13 @@ mod stats;
 mod subscription;
 #[cfg(all(test, not(perf_loom)))]
 mod tests;
+#[cfg(feature = "websocket-tls")]
+mod tls;
 mod topic;
 mod transport;
 
 pub use config::WebSocketConfig;
+pub use connect::{Connect, Tungstenite};
 pub use delivery::{Delivery, Key, Policy};
 pub use error::{Ended, Error, Waiting};
 pub use exclusive::{ConnectionEnded, WebSocket, WebSocketConnection};
@@ -65,6 +69,8 @@ pub use pool::{WebSocketBuilder, WebSocketPool};
 pub use protocol::{Incoming, Position, Protocol};
 pub use stats::{METRICS, WebSocketStats};
 pub use subscription::Subscription;
+#[cfg(feature = "websocket-tls")]
+pub use tls::Tls;
 pub use tokio_tungstenite::tungstenite::Message;
 pub use topic::Topic;
-pub use transport::{Connect, Transport, Tungstenite};
+pub use transport::Transport;

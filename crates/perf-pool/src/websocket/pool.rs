@@ -1,6 +1,7 @@
 use super::call::Call;
+use super::connect::{Connect, Tungstenite};
 use super::endpoints::Endpoints;
-use super::error::{Ended, Error, Waiting};
+use super::error::{Error, Waiting};
 use super::hub::{Command, Hub, Phase};
 use super::intake::{Intake, Stream};
 use super::protocol::Protocol;
@@ -8,7 +9,6 @@ use super::shared::Shared;
 use super::stats::{CONNECTIONS, MOVED, ROTATED, SUBSCRIPTIONS, WebSocketStats};
 use super::subscription::Subscription;
 use super::topic::Topic;
-use super::transport::{Connect, Tungstenite};
 use super::{Message, WebSocketConfig};
 use crate::balance::{Balance, LeastLoaded};
 use perf_core::time::{self, Instant};
@@ -426,9 +426,7 @@ impl Component for WebSocketPool {
         let stats = self.stats();
         let hub = self.shared.hub();
         match (&hub.fatal, hub.closed, self.shared.last_error()) {
-            (Some(Ended::Fatal { code, reason }), _, _) => {
-                Health::down(format!("the server closed the connection for good: {code} {reason}"))
-            }
+            (Some(ended), _, _) => Health::down(ended.to_string()),
             (_, true, _) => Health::down("the pool is closed"),
             (_, _, Some(cause)) if stats.open == 0 => Health::down(format!("cannot connect: {cause}")),
             (_, _, Some(cause)) => Health::degraded(format!("cannot connect: {cause}")),

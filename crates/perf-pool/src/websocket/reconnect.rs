@@ -10,6 +10,8 @@ pub(super) enum End {
     Stalled,
     /// The server closed it, with a code and a reason.
     Closed(u16, String),
+    /// It can never come to be, and why.
+    Hopeless(String),
     /// We closed it.
     Ours,
 }
@@ -52,6 +54,7 @@ impl Reconnect {
         }
         self.ends = self.ends.saturating_add(1);
         match end {
+            End::Hopeless(_) => return Next::Stop,
             End::Closed(code, _) if is_fatal(*code) => return Next::Stop,
             // Planned by the server: its neighbour waits for us, but a server that does only this is left in peace.
             End::Closed(1000 | 1001, _) | End::Ours if self.ends == 1 => return Next::After(Duration::ZERO),

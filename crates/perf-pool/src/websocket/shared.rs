@@ -1,11 +1,11 @@
 use super::WebSocketConfig;
+use super::connect::Connect;
 use super::endpoints::Endpoints;
 use super::error::{Ended, Error};
 use super::hub::Hub;
 use super::link;
 use super::protocol::Protocol;
 use super::stats::Totals;
-use super::transport::Connect;
 use crate::error::Cause;
 use perf_core::time::{self, Duration};
 use perf_core::{Name, Rng};
@@ -117,8 +117,14 @@ impl Shared {
 
     /// Why nothing can be asked of the pool any more, if that is so.
     pub(super) fn refusal(&self, hub: &Hub) -> Option<Error> {
-        if let Some(Ended::Fatal { code, reason }) = &hub.fatal {
-            return Some(Error::Fatal { code: *code, reason: reason.clone() });
+        match &hub.fatal {
+            Some(Ended::Fatal { code, reason }) => {
+                return Some(Error::Fatal { code: *code, reason: reason.clone() });
+            }
+            Some(Ended::Unreachable(_)) => {
+                return Some(Error::Unreachable { pool: self.name.clone(), source: self.last_error() });
+            }
+            _ => {}
         }
         hub.closed.then(|| perf_core::Rejected::new(perf_core::Reason::Closed, self.name.clone()).into())
     }

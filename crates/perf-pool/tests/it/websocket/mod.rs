@@ -4,3 +4,5 @@ mod exclusive;
 mod journey;
 mod lines;
 mod shared;
+#[cfg(feature = "websocket-tls")]
+mod tls;
