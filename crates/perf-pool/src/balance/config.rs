@@ -65,7 +65,9 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    pub(super) fn balance(self) -> Box<dyn super::Balance> {
+    /// A fresh choice of this kind.
+    #[must_use]
+    pub fn balance(self) -> Box<dyn super::Balance> {
         match self {
             Self::P2c => Box::new(super::P2c::default()),
             Self::LeastLoaded => Box::new(super::LeastLoaded::default()),

@@ -31,6 +31,12 @@ pub trait Balance: Send + Sync + 'static {
 
 const _: Option<&dyn Balance> = None;
 
+impl<B: Balance + ?Sized> Balance for Box<B> {
+    fn pick(&self, endpoints: &[EndpointView], rng: &mut Rng) -> Option<usize> {
+        (**self).pick(endpoints, rng)
+    }
+}
+
 /// One after the other, weights counting as repetitions in expectation.
 #[derive(Debug, Default)]
 pub struct RoundRobin(AtomicUsize);

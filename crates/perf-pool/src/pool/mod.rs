@@ -174,6 +174,13 @@ impl<M: Manager> Pool<M> {
         PoolStats::read(&self.shared.lock())
     }
 
+    /// The size that the [`sizing`](PoolConfig::sizing) of the configuration advises; none before its first advice, or
+    /// without such a section.
+    #[must_use]
+    pub fn advised(&self) -> Option<usize> {
+        Some(self.shared.advised.load(std::sync::atomic::Ordering::Relaxed)).filter(|advised| *advised > 0)
+    }
+
     /// Who holds connections at this moment.
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {

@@ -72,7 +72,7 @@ async fn s4_tls_a_wrong_name_and_an_unknown_authority_end_everything_at_the_firs
     for (url, connect, words) in
         [(by_address, trusting(), "not valid for"), (server.url(), Tungstenite::new(), "UnknownIssuer")]
     {
-        let pool = pool(&[url.clone()], connect.clone(), |config| config.min = 2);
+        let pool = pool(std::slice::from_ref(&url), connect.clone(), |config| config.min = 2);
         let error = pool.subscribe("prices").await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
         let cause = error.source().unwrap().to_string();
