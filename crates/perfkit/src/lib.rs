@@ -20,7 +20,7 @@
 //! |---|---|
 //! | [`Config`] | one TOML file for everything, and the environment on top of it |
 //! | [`Stack`] | what a configuration describes, made and running; it ends gracefully |
-//! | [`Database`] | pool, query observer and resilience of one database |
+//! | [`Database`] | pools, query observer and resilience of one database |
 //! | [`core`], [`cache`], [`pool`], [`resilience`], [`metrics`], [`dbopt`], [`http`] | the crates themselves |
 //!
 //! # Features
@@ -29,6 +29,7 @@
 //! |---|---|---|
 //! | `sqlite`, `postgres`, `mysql` | databases of that kind by configuration | `sqlx` with that driver |
 //! | `redis` | caches shared through Redis, coherent across nodes | the `redis` crate |
+//! | `websocket` | WebSocket pools by configuration | `tokio-tungstenite`, `rustls` |
 //! | `json` | values of shared caches as JSON | `serde_json` |
 //! | `macros` | `#[cached]`, as `perfkit::cache::cached` | `syn` at build time |
 //! | `otlp` | numbers and spans to an OpenTelemetry collector, by the section `[otlp]` | `hyper`'s client, `tracing` |
@@ -50,9 +51,11 @@ mod config;
 mod database;
 mod stack;
 
+#[cfg(feature = "websocket")]
+pub use config::WebSocketPoolConfig;
 pub use config::{
-    CacheSpaceConfig, Config, ConfigError, DatabaseConfig, ResilienceConfig, ResiliencePreset,
-    SentinelConfig, ShutdownConfig,
+    CacheSpaceConfig, Config, ConfigError, DatabaseConfig, EndpointConfig, ResilienceConfig,
+    ResiliencePreset, ScalingConfig, SentinelConfig, ShutdownConfig, TuningConfig,
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use database::DatabaseErrors;

@@ -1,7 +1,9 @@
+use super::endpoint::{self, EndpointConfig};
 use perf_core::{InvalidConfig, Secret, duration};
 use perf_dbopt::advise::AdvisorConfig;
 use perf_dbopt::{MaintenancePolicy, ObserverConfig};
 use perf_pool::PoolConfig;
+use perf_pool::balance::BalanceConfig;
 use perf_resilience::{BulkheadConfig, PipelineConfig};
 use serde::Deserialize;
 use std::time::Duration;
@@ -28,7 +30,13 @@ use std::time::Duration;
 pub struct DatabaseConfig {
     /// `sqlite:…`, `postgres://…` or `mysql://…`, as sqlx reads it. Never printed: it may hold a password.
     pub url: Secret<String>,
-    /// The pool of connections.
+    /// Other servers with the same data: standbys, read replicas. Each has a pool like `pool`.
+    #[serde(default)]
+    pub replicas: Vec<EndpointConfig>,
+    /// How one of several endpoints is chosen, probed, and taken out when it fails.
+    #[serde(default)]
+    pub balance: BalanceConfig,
+    /// The pool of connections, one for each endpoint.
     #[serde(default)]
     pub pool: PoolConfig,
     /// What is recorded of its queries.
@@ -60,6 +68,8 @@ impl DatabaseConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: Secret::new(url.into()),
+            replicas: Vec::new(),
+            balance: BalanceConfig::default(),
             pool: PoolConfig::default(),
             queries: ObserverConfig::default(),
             advisor: AdvisorConfig::default(),
@@ -75,6 +85,8 @@ impl DatabaseConfig {
     /// [`InvalidConfig`] naming the first field out of its range.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         self.pool.validate().map_err(|error| error.within("pool"))?;
+        self.balance.validate().map_err(|error| error.within("balance"))?;
+        endpoint::validate(&self.replicas, self.url.expose()).map_err(|error| error.within("replicas"))?;
         self.queries.validate().map_err(|error| error.within("queries"))?;
         self.advisor.validate().map_err(|error| error.within("advisor"))?;
         self.maintenance.validate().map_err(|error| error.within("maintenance"))?;

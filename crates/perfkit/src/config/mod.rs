@@ -2,13 +2,22 @@
 
 mod cache;
 mod database;
+mod endpoint;
 mod error;
 mod source;
 mod space;
+mod tuning;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use database::{DatabaseConfig, ResilienceConfig, ResiliencePreset};
+pub use endpoint::EndpointConfig;
+pub(crate) use endpoint::scheme;
 pub use error::ConfigError;
 pub use space::{CacheSpaceConfig, SentinelConfig};
+pub use tuning::{ScalingConfig, TuningConfig};
+#[cfg(feature = "websocket")]
+pub use websocket::WebSocketPoolConfig;
 
 use perf_cache::CacheConfig;
 use perf_core::{InvalidConfig, duration};
@@ -28,10 +37,14 @@ use toml::Table;
 /// | `[cache]` | what all caches share: Redis, and what happens without it; see [`CacheSpaceConfig`] |
 /// | `[caches.NAME]` | a cache: an optional `preset` and the fields of [`CacheConfig`] |
 /// | `[databases.NAME]` | a database: `url`, `[…pool]`, `[…queries]`, `[…resilience]`; see [`DatabaseConfig`] |
+/// | `[[databases.NAME.replicas]]`, `[databases.NAME.balance]` | other servers with its data; see [`EndpointConfig`] |
+/// | `[websockets.NAME]` | a pool of WebSocket connections (feature `websocket`): `urls`, `headers`, `ca_file`, `[…pool]` |
 /// | `[http]` | the layers round the service; see [`StandardConfig`] |
 /// | `[management]` | the management listener; see [`ManagementConfig`] |
 /// | `[metrics]` | the metrics page; see [`MetricsConfig`] |
 /// | `[otlp]` | the exports to OpenTelemetry (feature `otlp`): `collector`, `attributes`, `headers`, `interval`, `timeout` |
+/// | `[tuning]` | rounds of self-tuning, none without this section; see [`TuningConfig`] |
+/// | `[scaling]` | how many replicas of the service there should be; see [`ScalingConfig`] |
 /// | `[shutdown]` | how the service ends; see [`ShutdownConfig`] |
 ///
 /// ```
@@ -67,6 +80,9 @@ pub struct Config {
     pub caches: BTreeMap<String, CacheConfig>,
     /// The databases, by name.
     pub databases: BTreeMap<String, DatabaseConfig>,
+    /// The pools of WebSocket connections, by name.
+    #[cfg(feature = "websocket")]
+    pub websockets: BTreeMap<String, WebSocketPoolConfig>,
     /// The layers round the service.
     pub http: StandardConfig,
     /// The management listener; none unless there is a section.
@@ -76,6 +92,10 @@ pub struct Config {
     /// The exports to an OpenTelemetry collector; none unless there is a section.
     #[cfg(feature = "otlp")]
     pub otlp: Option<perf_metrics::OtlpConfig>,
+    /// Rounds of self-tuning; none unless there is a section.
+    pub tuning: Option<TuningConfig>,
+    /// How many replicas of the service there should be.
+    pub scaling: ScalingConfig,
     /// How the service ends.
     pub shutdown: ShutdownConfig,
 }
@@ -152,6 +172,14 @@ impl Config {
         for (name, database) in &self.databases {
             database.validate().map_err(|error| error.within(name).within("databases"))?;
         }
+        #[cfg(feature = "websocket")]
+        for (name, websocket) in &self.websockets {
+            websocket.validate().map_err(|error| error.within(name).within("websockets"))?;
+        }
+        if let Some(tuning) = &self.tuning {
+            tuning.validate().map_err(|error| error.within("tuning"))?;
+        }
+        self.scaling.validate().map_err(|error| error.within("scaling"))?;
         self.http.validate().map_err(|error| error.within("http"))?;
         if let Some(management) = &self.management {
             management.validate().map_err(|error| error.within("management"))?;

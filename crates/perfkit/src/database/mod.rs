@@ -9,6 +9,7 @@ pub(crate) use open::{Opened, open};
 
 use perf_core::Name;
 use perf_dbopt::QueryStats;
+use perf_pool::balance::BalancedPool;
 use perf_pool::{Manager, Pool};
 use perf_resilience::{ByOutcome, Pipeline};
 
@@ -23,6 +24,7 @@ pub type Guard = Pipeline<ByOutcome>;
 pub struct Database<M: Manager> {
     name: Name,
     pool: Pool<M>,
+    balanced: BalancedPool<M>,
     queries: QueryStats,
     guard: Guard,
 }
@@ -34,10 +36,17 @@ impl<M: Manager> Database<M> {
         &self.name
     }
 
-    /// The pool of its connections.
+    /// The pool of connections to its `url`.
     #[must_use]
     pub const fn pool(&self) -> &Pool<M> {
         &self.pool
+    }
+
+    /// The pools of all its endpoints, its `url` and its replicas, behind one `acquire`: `acquire_as(Role::Writer)` follows
+    /// the writer. Without replicas there is the one endpoint.
+    #[must_use]
+    pub const fn balanced(&self) -> &BalancedPool<M> {
+        &self.balanced
     }
 
     /// What is known of its queries: `queries().observe(&mut *lease)` is an executor that records.
@@ -58,6 +67,7 @@ impl<M: Manager> Clone for Database<M> {
         Self {
             name: self.name.clone(),
             pool: self.pool.clone(),
+            balanced: self.balanced.clone(),
             queries: self.queries.clone(),
             guard: self.guard.clone(),
         }

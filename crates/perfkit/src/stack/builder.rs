@@ -1,9 +1,10 @@
+use super::tuning::PoolSizes;
 use super::{Stack, StackError};
 use crate::config::Config;
 use crate::database;
 use perf_cache::{CacheSpace, CacheSpaceBuilder};
 use perf_http::{Auth, Management, Standard};
-use perf_metrics::{Check, HealthChecks, LIVENESS, Metrics};
+use perf_metrics::{Check, ComponentsExaminer, Cycle, HealthChecks, LIVENESS, Metrics};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,6 +85,16 @@ impl StackBuilder {
                 Some(builder.build()?.start().await?)
             }
         };
+        let tuning = config.tuning.map(|tuning| {
+            let sizes = databases.values().flat_map(|opened| opened.sized.iter().cloned()).collect();
+            let cycle = Cycle::builder()
+                .examiner(ComponentsExaminer(metrics.registry().clone()))
+                .tuner(PoolSizes(sizes))
+                .enabled(tuning.enabled)
+                .build();
+            let task = cycle.spawn(tuning.interval);
+            (cycle, task)
+        });
         #[cfg(feature = "otlp")]
         let otlp = match config.otlp.clone() {
             None => None,
@@ -101,6 +112,9 @@ impl StackBuilder {
             health,
             space,
             databases,
+            #[cfg(feature = "websocket")]
+            websockets: std::sync::Mutex::default(),
+            tuning,
             standard,
             management,
             #[cfg(feature = "otlp")]

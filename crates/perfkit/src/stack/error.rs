@@ -2,6 +2,7 @@ use perf_core::{DuplicateComponent, InvalidConfig};
 use perf_http::BindError;
 use perf_http::manage::StartError;
 use perf_metrics::InvalidCheck;
+use perf_pool::balance::BuildError;
 
 /// A configuration that is valid by itself, but cannot be made to run here.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,32 @@ pub enum StackError {
         kind: &'static str,
         /// The databases there are.
         known: String,
+    },
+    /// The endpoints of a database cannot be put together.
+    #[error("the endpoints of database `{database}` cannot be put together")]
+    Endpoints {
+        /// The database.
+        database: String,
+        /// What is wrong.
+        source: BuildError,
+    },
+    /// The configuration has no WebSocket pool of this name.
+    #[cfg(feature = "websocket")]
+    #[error("there is no section `websockets.{websocket}` in the configuration; there are: {known}")]
+    NoWebSocket {
+        /// The name asked for.
+        websocket: String,
+        /// The WebSocket pools there are.
+        known: String,
+    },
+    /// The file of trusted authorities cannot be read.
+    #[cfg(feature = "websocket")]
+    #[error("cannot read the authorities in {}", path.display())]
+    Authorities {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// Two components have one name.
     #[error(transparent)]

@@ -3,10 +3,14 @@
 mod builder;
 mod error;
 mod shutdown;
+mod tuning;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use builder::StackBuilder;
 pub use error::StackError;
 pub use shutdown::CloseReport;
+pub(crate) use tuning::Resizable;
 
 use crate::config::Config;
 use crate::database::{Database, Opened};
@@ -14,7 +18,7 @@ use axum::Router;
 use perf_cache::{Cache, CacheBuilder, CacheSpace, Key};
 use perf_core::{Component, DuplicateComponent};
 use perf_http::{ManagementServer, Server, Serving, Standard};
-use perf_metrics::{HealthChecks, Metrics};
+use perf_metrics::{Cycle, CycleTask, HealthChecks, Metrics};
 use perf_pool::Manager;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,6 +53,9 @@ pub struct Stack {
     health: Arc<HealthChecks>,
     space: CacheSpace,
     databases: BTreeMap<String, Opened>,
+    #[cfg(feature = "websocket")]
+    websockets: std::sync::Mutex<Vec<perf_pool::websocket::WebSocketPool>>,
+    tuning: Option<(Cycle, CycleTask)>,
     standard: Standard,
     management: Option<ManagementServer>,
     #[cfg(feature = "otlp")]
@@ -103,6 +110,12 @@ impl Stack {
     #[must_use]
     pub const fn management(&self) -> Option<&ManagementServer> {
         self.management.as_ref()
+    }
+
+    /// The rounds of self-tuning, if the configuration has a section for them: what was found, proposed and done.
+    #[must_use]
+    pub fn tuning(&self) -> Option<&Cycle> {
+        self.tuning.as_ref().map(|(cycle, _)| cycle)
     }
 
     /// The exports to OpenTelemetry, if the configuration has a section for them. Its `layer` sends the host's spans.

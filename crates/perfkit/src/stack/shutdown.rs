@@ -64,6 +64,11 @@ impl Stack {
                 Err(_) => report.unreturned.push((name.clone(), (opened.leased)())),
             }
         }
+        #[cfg(feature = "websocket")]
+        for pool in self.websockets.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            // Bounded by its own `close_timeout`.
+            pool.close().await;
+        }
         if let Some(management) = self.management {
             management.shutdown().await;
         }

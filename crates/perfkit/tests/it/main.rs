@@ -1,7 +1,13 @@
 //! The behaviour of the facade: what it refuses, and how it starts and ends.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the way tests do")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the way tests do")]
 
+#[cfg(feature = "postgres")]
+mod endpoints;
 mod refusals;
 #[cfg(feature = "sqlite")]
 mod serving;
+#[cfg(feature = "sqlite")]
+mod tuning;
+#[cfg(feature = "websocket")]
+mod websockets;

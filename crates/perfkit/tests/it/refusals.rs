@@ -12,6 +12,9 @@ fn a_field_that_does_not_exist_is_named() {
         ("[databases.orders]\nurl = 'sqlite::memory:'\npool = { maximum = 3 }", "maximum"),
         ("[caches.users]\npreset = 'balanced'\nttl = '5s'", "ttl"),
         ("[management]\nport = 1", "port"),
+        ("[databases.orders]\nurl = 'sqlite::memory:'\nbalance = { stratgy = 'p2c' }", "stratgy"),
+        ("[databases.orders]\nurl = 'sqlite::memory:'\nreplicas = [{ ulr = 'x' }]", "ulr"),
+        ("[scaling]\nreplicas = { minimum = 2 }", "minimum"),
     ] {
         let said = refused(text);
         assert!(said.contains(words), "{text}: {said}");
@@ -26,6 +29,56 @@ fn a_value_out_of_range_is_named_with_its_path_and_what_is_allowed() {
     assert!(said.contains("caches.users.jitter = 1.5, allowed: 0 to 1"), "{said}");
     let said = refused("[shutdown]\ntimeout = '2h'");
     assert!(said.contains("shutdown.timeout"), "{said}");
+}
+
+#[test]
+fn endpoints_balancing_tuning_and_scaling_are_refused_by_path_value_and_range() {
+    let database = "[databases.o]\nurl = 'postgres://scott:tiger@a/o'\n";
+    for (text, words) in [
+        ("balance = { slow_start_least = 2.0 }", "databases.o.balance.slow_start_least = 2, allowed: 0 to 1"),
+        (
+            "balance = { ejector = { consecutive = 0 } }",
+            "databases.o.balance.ejector.consecutive = 0, allowed: at least 1",
+        ),
+        (
+            "replicas = [{ url = 'postgres://b/o', weight = 0.0 }]",
+            "databases.o.replicas.0.weight = 0, allowed: 0.001 to 1000",
+        ),
+        (
+            "replicas = [{ url = 'mysql://scott:tiger@b/o' }]",
+            "databases.o.replicas.0.url = mysql:…, allowed: postgres:…, as the database's own",
+        ),
+        (
+            "replicas = [{ url = 'postgres://b/o' }, { name = 'replica-1', url = 'postgres://c/o' }]",
+            "databases.o.replicas.1.name = replica-1, allowed: a name no other endpoint has",
+        ),
+    ] {
+        let said = refused(&format!("{database}{text}"));
+        assert!(said.contains(words) && !said.contains("tiger"), "{text}: {said}");
+    }
+    for (text, words) in [
+        ("[tuning]\ninterval = '10ms'", "tuning.interval = 10ms, allowed: 1s to 1d"),
+        ("[scaling]\nreplicas = { min = 11 }", "scaling.replicas.min = 11, allowed: 1 to max, 10"),
+        #[cfg(feature = "websocket")]
+        ("[websockets.w]", "websockets.w.urls = none, allowed: at least one"),
+        #[cfg(feature = "websocket")]
+        ("[websockets.w]\nurls = ['http://x']", "websockets.w.urls = http://x, allowed: ws://host"),
+        #[cfg(feature = "websocket")]
+        (
+            "[websockets.w]\nurls = ['wss://x']\nweb_roots = false",
+            "websockets.w.web_roots = false, allowed: true, or a ca_file",
+        ),
+        #[cfg(feature = "websocket")]
+        (
+            "[websockets.w]\nurls = ['ws://x']\npool = { max = 0 }",
+            "websockets.w.pool.max = 0, allowed: 1 to 10000",
+        ),
+        #[cfg(feature = "websocket")]
+        ("[websockets.w]\nurls = ['ws://x']\nheaders = { 'a b' = 'c' }", "websockets.w.headers.header = a b"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(words), "{text}: {said}");
+    }
 }
 
 #[test]
