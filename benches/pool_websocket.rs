@@ -12,7 +12,7 @@ use perf_core::time::{self, Duration};
 use perf_pool::websocket::{
     Delivery, Incoming, Message, Position, Protocol, Subscription, WebSocketConfig, WebSocketPool,
 };
-use perf_testkit::WebSocketServer;
+use perf_testkit::{ServerWord, WebSocketServer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,24 +24,18 @@ struct Lines;
 
 impl Protocol for Lines {
     fn subscribe(&self, id: u64, topic: &str, after: Option<u64>) -> Message {
-        let after = after.map(|after| format!(" {after}")).unwrap_or_default();
-        Message::text(format!("sub {id} {topic}{after}"))
+        Message::text(ServerWord::subscribe(id, topic, after))
     }
 
     fn unsubscribe(&self, id: u64, topic: &str) -> Message {
-        Message::text(format!("unsub {id} {topic}"))
+        Message::text(ServerWord::unsubscribe(id, topic))
     }
 
     fn read<'m>(&self, message: &'m Message) -> Incoming<'m> {
-        let Ok(text) = message.to_text() else { return Incoming::Other };
-        let mut words = text.splitn(4, ' ');
-        let (word, second, third) = (words.next(), words.next(), words.next());
-        let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
-        match (word, second) {
-            (Some("ev"), Some(topic)) => Incoming::Event { topic, sequence: number(third) },
-            (Some("ok"), Some(id)) => {
-                let position = number(words.next()).map_or(Position::Unknown, Position::Next);
-                let Some(id) = number(Some(id)) else { return Incoming::Other };
+        match ServerWord::read(message.to_text().unwrap_or_default()) {
+            ServerWord::Event { topic, number } => Incoming::Event { topic, sequence: number },
+            ServerWord::Subscribed { id, next, .. } => {
+                let position = next.map_or(Position::Unknown, Position::Next);
                 Incoming::Reply { id, refused: None, position }
             }
             _ => Incoming::Other,

@@ -22,7 +22,7 @@
 //! | [`PostgresServer`], [`MariaDbServer`], [`RedisServer`], [`RedisCluster`], [`RedisSentinel`] | real servers that belong to one test: start, stop, kill, pause, resume, restart |
 //! | [`FaultProxy`] | a TCP proxy that delays, stalls, drops, corrupts, throttles, cuts, half-opens and refuses |
 //! | [`Script`], `ScriptedService` | an operation, or a tower service, that answers by script in paused time |
-//! | `WebSocketServer` | topics over WebSocket, cut, stalled, reordered, restarted and forgotten by script |
+//! | `WebSocketServer`, `ServerWord` | topics over WebSocket, cut, stalled, reordered, restarted and forgotten by script |
 //! | [`cancel_at_every_await`] | drops a future at each of its awaits in turn |
 //! | [`Recorder`], [`assert_metrics_documented`] | what components report, and whether their documentation says the same |
 //! | [`contract`] | the rules for numbers and for tower middleware |
@@ -58,6 +58,8 @@ mod service;
 mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
+#[cfg(feature = "websocket")]
+mod words;
 
 pub use cancel::cancel_at_every_await;
 pub use documented::{assert_all_metrics_documented, assert_metrics_documented};
@@ -72,3 +74,5 @@ pub use server::{
 pub use service::ScriptedService;
 #[cfg(feature = "websocket")]
 pub use websocket::WebSocketServer;
+#[cfg(feature = "websocket")]
+pub use words::ServerWord;

@@ -1,6 +1,6 @@
 //! WebSocket pools by configuration, against a server on loopback, plain and under TLS.
 
-use perf_testkit::WebSocketServer;
+use perf_testkit::{ServerWord, WebSocketServer};
 use perfkit::pool::websocket::{Delivery, Error, Incoming, Message, Position, Protocol};
 use perfkit::{Config, Stack, StackError};
 
@@ -9,21 +9,20 @@ use perfkit::{Config, Stack, StackError};
 struct Words;
 
 impl Protocol for Words {
-    fn subscribe(&self, id: u64, topic: &str, _: Option<u64>) -> Message {
-        Message::text(format!("sub {id} {topic}"))
+    fn subscribe(&self, id: u64, topic: &str, after: Option<u64>) -> Message {
+        Message::text(ServerWord::subscribe(id, topic, after))
     }
 
     fn unsubscribe(&self, id: u64, topic: &str) -> Message {
-        Message::text(format!("unsub {id} {topic}"))
+        Message::text(ServerWord::unsubscribe(id, topic))
     }
 
     fn read<'m>(&self, message: &'m Message) -> Incoming<'m> {
-        let words: Vec<&str> = message.to_text().unwrap_or_default().split(' ').collect();
-        match words[..] {
-            ["ok", id, ..] => {
-                Incoming::Reply { id: id.parse().unwrap(), refused: None, position: Position::Unknown }
+        match ServerWord::read(message.to_text().unwrap()) {
+            ServerWord::Subscribed { id, .. } => {
+                Incoming::Reply { id, refused: None, position: Position::Unknown }
             }
-            ["ev", topic, number, ..] => Incoming::Event { topic, sequence: number.parse().ok() },
+            ServerWord::Event { topic, number } => Incoming::Event { topic, sequence: number },
             _ => Incoming::Other,
         }
     }

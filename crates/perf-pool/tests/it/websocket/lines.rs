@@ -6,7 +6,7 @@ use perf_pool::websocket::{
     Connect, Delivery, Incoming, Message, Position, Protocol, Subscription, Transport, Tungstenite,
     WebSocketBuilder, WebSocketConfig, WebSocketPool,
 };
-use perf_testkit::WebSocketServer;
+use perf_testkit::{ServerWord, WebSocketServer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_tungstenite::WebSocketStream;
@@ -17,40 +17,33 @@ pub(crate) struct Lines;
 
 impl Protocol for Lines {
     fn subscribe(&self, id: u64, topic: &str, after: Option<u64>) -> Message {
-        let after = after.map(|after| format!(" {after}")).unwrap_or_default();
-        Message::text(format!("sub {id} {topic}{after}"))
+        Message::text(ServerWord::subscribe(id, topic, after))
     }
 
     fn unsubscribe(&self, id: u64, topic: &str) -> Message {
-        Message::text(format!("unsub {id} {topic}"))
+        Message::text(ServerWord::unsubscribe(id, topic))
     }
 
     fn read<'m>(&self, message: &'m Message) -> Incoming<'m> {
         let Ok(text) = message.to_text() else { return Incoming::Other };
-        let mut words = text.splitn(4, ' ');
-        let (word, second, third) = (words.next(), words.next(), words.next());
-        let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
-        match (word, second) {
-            (Some("ev"), Some(topic)) => Incoming::Event { topic, sequence: number(third) },
-            (Some("ok"), _) => {
-                let position = match (third, number(words.next())) {
-                    (Some("next"), Some(next)) => Position::Next(next),
-                    (Some("new"), Some(next)) => Position::Restarted(next),
-                    _ => Position::Unknown,
+        match ServerWord::read(text) {
+            ServerWord::Event { topic, number } => Incoming::Event { topic, sequence: number },
+            ServerWord::Subscribed { id, next, is_new } => {
+                let position = match next {
+                    Some(next) if is_new => Position::Restarted(next),
+                    next => next.map_or(Position::Unknown, Position::Next),
                 };
-                reply(number(second), None, position)
+                Incoming::Reply { id, refused: None, position }
             }
-            (Some("no"), _) => reply(number(second), Some(third.unwrap_or_default()), Position::Unknown),
-            (Some("re"), _) => reply(number(second), None, Position::Unknown),
-            (Some("bye"), _) => Incoming::GoingAway,
-            (Some("boom"), _) => panic!("the protocol was told to panic"),
-            _ => Incoming::Other,
+            ServerWord::Refused { id, reason } => {
+                Incoming::Reply { id, refused: Some(reason), position: Position::Unknown }
+            }
+            ServerWord::Echoed { id } => Incoming::Reply { id, refused: None, position: Position::Unknown },
+            ServerWord::Bye => Incoming::GoingAway,
+            ServerWord::Other if text == "boom" => panic!("the protocol was told to panic"),
+            ServerWord::Other => Incoming::Other,
         }
     }
-}
-
-fn reply(id: Option<u64>, refused: Option<&str>, position: Position) -> Incoming<'_> {
-    id.map_or(Incoming::Other, |id| Incoming::Reply { id, refused, position })
 }
 
 /// Joins a server in memory, unless it is said to be away.
