@@ -59,6 +59,7 @@
 
 mod adapters;
 pub mod balance;
+mod checks;
 mod clock;
 mod core;
 mod error;

@@ -1,6 +1,7 @@
 use super::EjectorConfig;
+use crate::checks;
+use perf_core::InvalidConfig;
 use perf_core::time::Duration;
-use perf_core::{InvalidConfig, duration};
 
 /// What a configuration file can say about several endpoints. The defaults are the constants of this type.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,18 +105,12 @@ impl BalanceConfig {
     /// # Errors
     /// [`InvalidConfig`] naming the first field that cannot be used.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let millisecond = Duration::from_millis(1);
-        let positive = [
-            ("decay", self.decay),
-            ("discover_interval", self.discover_interval),
-            ("probe_interval", self.probe_interval),
-            ("probe_timeout", self.probe_timeout),
-        ];
-        for (field, value) in positive {
-            if value < millisecond {
-                return Err(InvalidConfig::new(field, duration::format(value), "at least 1ms"));
-            }
-        }
+        checks::times(&[
+            ("decay", Some(self.decay)),
+            ("discover_interval", Some(self.discover_interval)),
+            ("probe_interval", Some(self.probe_interval)),
+            ("probe_timeout", Some(self.probe_timeout)),
+        ])?;
         if !(0.0..=1.0).contains(&self.slow_start_least) {
             return Err(InvalidConfig::new("slow_start_least", self.slow_start_least, "0 to 1"));
         }

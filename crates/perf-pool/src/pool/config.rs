@@ -1,5 +1,6 @@
+use crate::checks;
 use crate::sizing::SizingConfig;
-use perf_core::{Backoff, InvalidConfig, duration};
+use perf_core::{Backoff, InvalidConfig};
 use std::time::Duration;
 
 /// Which idle connection is used next.
@@ -164,16 +165,11 @@ impl PoolConfig {
     /// # Errors
     /// [`InvalidConfig`] naming the first field that cannot be used.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let sizes = [
+        checks::sizes(&[
             ("max", self.max, 1, Self::LARGEST_MAX),
             ("max_connecting", self.max_connecting, 1, Self::LARGEST_MAX),
             ("replace_overlap", self.replace_overlap, 0, 16),
-        ];
-        for (field, value, least, most) in sizes {
-            if !(least..=most).contains(&value) {
-                return Err(InvalidConfig::new(field, value, format!("{least} to {most}")));
-            }
-        }
+        ])?;
         for (field, value) in [("min_idle", self.min_idle), ("keep", self.keep.unwrap_or(0))] {
             if value > self.max {
                 return Err(InvalidConfig::new(field, value, format!("0 to max, {}", self.max)));
@@ -182,12 +178,7 @@ impl PoolConfig {
         if let Some(sizing) = &self.sizing {
             sizing.validate().map_err(|error| error.within("sizing"))?;
         }
-        self.validate_times()
-    }
-
-    fn validate_times(&self) -> Result<(), InvalidConfig> {
-        let millisecond = Duration::from_millis(1);
-        let positive = [
+        checks::times(&[
             ("connect_timeout", Some(self.connect_timeout)),
             ("check_timeout", Some(self.check_timeout)),
             ("close_timeout", Some(self.close_timeout)),
@@ -197,17 +188,8 @@ impl PoolConfig {
             ("idle_timeout", self.idle_timeout),
             ("leak_after", self.leak_after),
             ("maintenance_interval", Some(self.maintenance_interval)),
-        ];
-        for (field, value) in positive {
-            if let Some(value) = value.filter(|value| *value < millisecond) {
-                return Err(InvalidConfig::new(field, duration::format(value), "at least 1ms"));
-            }
-        }
-        if self.retry_cap < self.retry_base {
-            let allowed = format!("at least retry_base, {}", duration::format(self.retry_base));
-            return Err(InvalidConfig::new("retry_cap", duration::format(self.retry_cap), allowed));
-        }
-        Ok(())
+        ])?;
+        checks::retries(self.retry_base, self.retry_cap)
     }
 
     /// The delays between attempts to connect.

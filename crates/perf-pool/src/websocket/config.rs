@@ -1,5 +1,6 @@
+use crate::checks;
 use perf_core::time::Duration;
-use perf_core::{Backoff, InvalidConfig, duration};
+use perf_core::{Backoff, InvalidConfig};
 
 /// What a configuration file can say about a [`WebSocketPool`](super::WebSocketPool). The defaults are the constants of
 /// this type.
@@ -110,7 +111,7 @@ impl WebSocketConfig {
     /// # Errors
     /// [`InvalidConfig`] naming the first field that cannot be used.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let sizes = [
+        checks::sizes(&[
             ("max", self.max, 1, 10_000),
             ("min", self.min, 1, self.max),
             ("max_streams", self.max_streams, 1, 10_000_000),
@@ -119,37 +120,22 @@ impl WebSocketConfig {
             ("send_queue", self.send_queue, 1, 1_000_000),
             ("capacity", self.capacity, 1, 10_000_000),
             ("reorder", self.reorder, 0, 100_000),
-        ];
-        for (field, value, least, most) in sizes {
-            if !(least..=most).contains(&value) {
-                return Err(InvalidConfig::new(field, value, format!("{least} to {most}")));
-            }
-        }
+        ])?;
         if self.messages_per_connection == Some(0) {
             return Err(InvalidConfig::new("messages_per_connection", 0, "at least 1"));
         }
-        let millisecond = Duration::from_millis(1);
-        let positive = [
-            ("connect_timeout", self.connect_timeout),
-            ("heartbeat_interval", self.heartbeat_interval),
-            ("heartbeat_timeout", self.heartbeat_timeout),
-            ("retry_base", self.retry_base),
-            ("ack_timeout", self.ack_timeout),
-            ("call_timeout", self.call_timeout),
-            ("reorder_wait", self.reorder_wait),
-            ("max_age", self.max_age.unwrap_or(millisecond)),
-            ("close_timeout", self.close_timeout),
-        ];
-        for (field, value) in positive {
-            if value < millisecond {
-                return Err(InvalidConfig::new(field, duration::format(value), "at least 1ms"));
-            }
-        }
-        if self.retry_cap < self.retry_base {
-            let allowed = format!("at least retry_base, {}", duration::format(self.retry_base));
-            return Err(InvalidConfig::new("retry_cap", duration::format(self.retry_cap), allowed));
-        }
-        Ok(())
+        checks::times(&[
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("heartbeat_interval", Some(self.heartbeat_interval)),
+            ("heartbeat_timeout", Some(self.heartbeat_timeout)),
+            ("retry_base", Some(self.retry_base)),
+            ("ack_timeout", Some(self.ack_timeout)),
+            ("call_timeout", Some(self.call_timeout)),
+            ("reorder_wait", Some(self.reorder_wait)),
+            ("max_age", self.max_age),
+            ("close_timeout", Some(self.close_timeout)),
+        ])?;
+        checks::retries(self.retry_base, self.retry_cap)
     }
 
     pub(super) fn backoff(&self) -> Backoff {
