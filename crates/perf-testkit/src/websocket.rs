@@ -44,6 +44,7 @@ struct State {
     topics: HashMap<Utf8Bytes, Topic>,
     connections: BTreeMap<u64, Arc<Connection>>,
     accepted: u64,
+    pongs: u64,
     history: usize,
     reorder: usize,
     unnumbered: bool,
@@ -85,12 +86,7 @@ impl WebSocketServer {
     /// # Errors
     /// [`ServerError`] if it cannot listen there.
     pub async fn start() -> Result<Self, ServerError> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
-        let address = listener
-            .local_addr()
-            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
+        let (listener, address) = bind().await?;
         let server = Self::new(Some(address));
         server.listen(listener);
         Ok(server)
@@ -102,12 +98,7 @@ impl WebSocketServer {
     /// As [`start`](Self::start).
     #[cfg(feature = "websocket-tls")]
     pub async fn start_tls() -> Result<Self, ServerError> {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
-        let address = listener
-            .local_addr()
-            .map_err(ServerError::io(|| "could not listen on the loopback interface"))?;
+        let (listener, address) = bind().await?;
         let server = Self::made(Some(address), Some(crate::tls::acceptor()?));
         server.listen(listener);
         Ok(server)
@@ -244,6 +235,19 @@ impl WebSocketServer {
     pub fn say(&self, text: &str) {
         self.lock().connections.values().for_each(|connection| connection.push(Message::text(text)));
         self.flush();
+    }
+
+    /// Pings every connection.
+    pub fn ping(&self) {
+        let ping = || Message::Ping(b"testkit".as_slice().into());
+        self.lock().connections.values().for_each(|connection| connection.push(ping()));
+        self.flush();
+    }
+
+    /// Pings that clients have answered.
+    #[must_use]
+    pub fn pongs(&self) -> u64 {
+        self.lock().pongs
     }
 
     /// How many messages of each topic are kept for those that come back.
@@ -415,6 +419,7 @@ impl WebSocketServer {
                 }
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => self.answer(&connection, &text),
+                    Some(Ok(Message::Pong(_))) => self.lock().pongs += 1,
                     Some(Ok(_)) => {}
                     _ => return,
                 },
@@ -473,6 +478,15 @@ impl WebSocketServer {
         }
         connection.wake.notify_one();
     }
+}
+
+async fn bind() -> Result<(TcpListener, SocketAddr), ServerError> {
+    let bound = async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(ServerError::io(|| "could not listen on the loopback interface"))
 }
 
 impl State {

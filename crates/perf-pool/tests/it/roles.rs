@@ -9,10 +9,7 @@ use perf_testkit::PostgresServer;
 async fn standby() -> PostgresServer {
     let server = PostgresServer::start().await.unwrap();
     server.sql("CREATE TABLE t (n int)").await.unwrap();
-    let data: String = server.sql("SHOW data_directory").await.unwrap();
-    server.stop().await.unwrap();
-    std::fs::write(std::path::Path::new(data.trim()).join("standby.signal"), "").unwrap();
-    server.restart().await.unwrap();
+    server.stand_by().await.unwrap();
     server
 }
 

@@ -171,6 +171,21 @@ impl PostgresServer {
         self.sql(&format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))).await?;
         Ok(self.url_of(name))
     }
+
+    /// Restarts the server in recovery, as a standby is: it takes no writes until `pg_promote()`. What it holds stays.
+    ///
+    /// # Errors
+    /// As [`PostgresServer::restart`].
+    ///
+    /// # Cancel safety
+    /// As [`PostgresServer::restart`].
+    pub async fn stand_by(&self) -> Result<(), ServerError> {
+        let data = self.sql("SHOW data_directory").await?;
+        self.stop().await?;
+        std::fs::write(Path::new(&data).join("standby.signal"), "")
+            .map_err(ServerError::io(|| "could not make a standby of the server"))?;
+        self.restart().await
+    }
 }
 
 super::instance::verbs!(PostgresServer);

@@ -62,6 +62,8 @@ async fn s4_1_pings_and_closes_are_answered_while_a_subscriber_does_not_read() {
         memory.server.publish("quick", &n.to_string());
         assert_eq!(next(&mut quick).await, n.to_string(), "the other stream is not held up");
     }
+    memory.server.ping();
+    until("its ping is answered", || memory.server.pongs() == 1).await;
     time::sleep(ms(120_000)).await;
     assert_eq!(pool.stats().ended_stalled, 0, "the connection lived on");
     memory.server.close(1001, "");
