@@ -78,6 +78,17 @@ impl Endpoints {
         known.iter().any(|endpoint| !endpoint.given_up)
     }
 
+    /// How many are available, passed over for a while, and given up.
+    pub(super) fn levels(&self, now: Instant) -> (usize, usize, usize) {
+        let known = self.lock();
+        let given_up = known.iter().filter(|endpoint| endpoint.given_up).count();
+        let out = known
+            .iter()
+            .filter(|endpoint| !endpoint.given_up && endpoint.out_until.is_some_and(|until| until > now));
+        let out = out.count();
+        (known.len() - given_up - out, out, given_up)
+    }
+
     pub(super) fn let_go(&self, endpoint: usize) {
         let mut known = self.lock();
         known[endpoint].connections = known[endpoint].connections.saturating_sub(1);

@@ -6,7 +6,7 @@ use super::hub::{Command, Hub, Phase};
 use super::intake::{Intake, Stream};
 use super::protocol::Protocol;
 use super::shared::Shared;
-use super::stats::{CONNECTIONS, MOVED, ROTATED, SUBSCRIPTIONS, WebSocketStats};
+use super::stats::{CONNECTIONS, ENDPOINTS, MOVED, ROTATED, SUBSCRIPTIONS, WebSocketStats};
 use super::subscription::Subscription;
 use super::topic::Topic;
 use super::{Message, WebSocketConfig};
@@ -347,6 +347,8 @@ impl WebSocketPool {
         stats.subscriptions = hub.streams();
         stats.waiting = hub.waiting();
         (stats.moved, stats.rotated) = (hub.moved as usize, hub.rotated as usize);
+        (stats.endpoints_available, stats.endpoints_out, stats.endpoints_given_up) =
+            self.shared.endpoints.levels(time::now());
         stats
     }
 
@@ -420,6 +422,13 @@ impl Component for WebSocketPool {
         for (state, count) in [("carried", carried), ("waiting", stats.waiting)] {
             sink.gauge(&SUBSCRIPTIONS, &[("state", state)], count as f64);
         }
+        for (state, count) in [
+            ("available", stats.endpoints_available),
+            ("out", stats.endpoints_out),
+            ("given_up", stats.endpoints_given_up),
+        ] {
+            sink.gauge(&ENDPOINTS, &[("state", state)], count as f64);
+        }
     }
 
     fn health(&self) -> Health {
@@ -430,6 +439,10 @@ impl Component for WebSocketPool {
             (_, true, _) => Health::down("the pool is closed"),
             (_, _, Some(cause)) if stats.open == 0 => Health::down(format!("cannot connect: {cause}")),
             (_, _, Some(cause)) => Health::degraded(format!("cannot connect: {cause}")),
+            _ if stats.endpoints_given_up > 0 => Health::degraded(format!(
+                "endpoints that cannot be connected to as they are configured: {}",
+                stats.endpoints_given_up
+            )),
             _ if stats.waiting > 0 => {
                 Health::degraded(format!("{} subscriptions wait for a connection", stats.waiting))
             }

@@ -95,9 +95,11 @@ pub(super) const CONNECTIONS: Desc =
     Desc::gauge("perf_pool_websocket_connections", "Connections, by state", Unit::Count);
 pub(super) const SUBSCRIPTIONS: Desc =
     Desc::gauge("perf_pool_websocket_subscriptions", "Subscriptions, by state", Unit::Count);
+pub(super) const ENDPOINTS: Desc =
+    Desc::gauge("perf_pool_websocket_endpoints", "Endpoints, by state", Unit::Count);
 
 /// Every series a [`WebSocketPool`](super::WebSocketPool) hands out. All carry the label `name`.
-pub const METRICS: [Desc; 19] = [
+pub const METRICS: [Desc; 20] = [
     MESSAGES,
     DROPPED,
     GAPS,
@@ -117,6 +119,7 @@ pub const METRICS: [Desc; 19] = [
     ROTATED,
     CONNECTIONS,
     SUBSCRIPTIONS,
+    ENDPOINTS,
 ];
 
 stats! {
@@ -135,6 +138,12 @@ stats! {
         moved,
         /// Connections replaced before they ended.
         rotated,
+        /// Endpoints that are connected to when there is need.
+        endpoints_available,
+        /// Endpoints passed over for a while because they could not be reached.
+        endpoints_out,
+        /// Endpoints that can never be connected to as things are configured.
+        endpoints_given_up,
     }
     totals {
         /// Messages received for a subscription.

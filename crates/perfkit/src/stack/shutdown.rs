@@ -37,7 +37,8 @@ impl Stack {
     /// Ends in the order that loses nothing: says that the service is not ready, serves on for the configured delay, stops
     /// accepting, lets requests under way end, then closes pools and the management listener.
     ///
-    /// Bounded by `shutdown.drain_delay` and twice `shutdown.timeout`.
+    /// Bounded by `shutdown.drain_delay`, and by `shutdown.timeout` for requests, for each database and for the WebSocket
+    /// pools together.
     ///
     /// # Cancel safety
     /// Dropping the future ends everything at once.
@@ -65,10 +66,7 @@ impl Stack {
             }
         }
         #[cfg(feature = "websocket")]
-        for pool in self.websockets.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            // Bounded by its own `close_timeout`.
-            pool.close().await;
-        }
+        close_all(self.websockets.into_inner(), self.config.shutdown.timeout).await;
         if let Some(management) = self.management {
             management.shutdown().await;
         }
@@ -80,6 +78,22 @@ impl Stack {
         self.health.stop();
         report
     }
+}
+
+/// Closes WebSocket pools, all at once: each is closed from the moment it is asked, what follows are good manners.
+#[cfg(feature = "websocket")]
+async fn close_all(
+    pools: std::sync::LockResult<Vec<perf_pool::websocket::WebSocketPool>>,
+    limit: std::time::Duration,
+) {
+    let pools = pools.unwrap_or_else(std::sync::PoisonError::into_inner);
+    let closing: Vec<_> = pools.iter().map(perf_pool::websocket::WebSocketPool::close).collect();
+    let all = async {
+        for pool in closing {
+            pool.await;
+        }
+    };
+    let _ = time::timeout(limit, all).await;
 }
 
 /// Ctrl-C, and SIGTERM where there is such a thing.

@@ -61,6 +61,9 @@ async fn a_websocket_section_is_a_pool_with_numbers_and_health_and_ends_with_the
     ] {
         assert!(page.contains(series), "{series} in {page}");
     }
+    let report = stack.health().report();
+    let prices = report.checks.iter().find(|check| check.name.contains("prices")).unwrap();
+    assert_eq!(prices.status, perf_core::Status::Up);
     assert!(matches!(stack.websocket("prices", Words), Err(StackError::Duplicate(_))));
     let said = stack.websocket("rates", Words).unwrap_err().to_string();
     assert!(said.contains("websockets.rates") && said.contains("there are: prices"), "{said}");

@@ -2,6 +2,7 @@
 
 use super::lines::{Lines, next, until};
 use perf_core::time::{self, Duration};
+use perf_core::{Component, Status};
 use perf_pool::Pool;
 use perf_pool::websocket::{
     Ended, Error, Tls, Tungstenite, Waiting, WebSocket, WebSocketConfig, WebSocketPool,
@@ -101,6 +102,10 @@ async fn s4_tls_one_endpoint_that_is_not_trusted_leaves_the_others_at_work() {
     plain.up().await.unwrap();
     until("subscribed again", || plain.subscriptions() == 1).await;
     assert_eq!(server.connections(), 0, "it is not asked again");
+    let stats = pool.stats();
+    assert_eq!((stats.endpoints_available + stats.endpoints_out, stats.endpoints_given_up), (1, 1));
+    until("well, but for that", || pool.health().reason().contains("as they are configured: 1")).await;
+    assert_eq!(pool.health().status(), Status::Degraded);
     plain.publish("prices", "1.07");
     assert_eq!(next(&mut prices).await, "1.07");
     pool.close().await;
