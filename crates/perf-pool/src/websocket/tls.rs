@@ -21,7 +21,8 @@ use tokio_rustls::TlsConnector;
 /// ```
 #[derive(Clone)]
 pub struct Tls {
-    roots: Arc<RootCertStore>,
+    /// None where a configuration of the host's own decides.
+    roots: Option<Arc<RootCertStore>>,
     /// Made once, so that a connection made again takes up the session of the one before.
     config: Arc<OnceLock<Result<Arc<ClientConfig>, rustls::Error>>>,
 }
@@ -39,22 +40,23 @@ impl Tls {
         Self::of(RootCertStore::empty())
     }
 
-    /// Everything by a configuration of one's own: certificates of the client, for example.
+    /// Everything by a configuration of one's own, of the crate `rustls`: certificates of the client, for example.
     #[must_use]
     pub fn custom(config: Arc<ClientConfig>) -> Self {
-        let this = Self::without_roots();
-        // It has only just been made, and is empty.
-        let _ = this.config.set(Ok(config));
-        this
+        Self { roots: None, config: Arc::new(OnceLock::from(Ok(config))) }
     }
 
     /// Trusts the authorities of a PEM text as well.
     ///
     /// # Errors
-    /// [`InvalidConfig`] for a text without a certificate, or with one that cannot be used.
+    /// [`InvalidConfig`] for a text without a certificate, or with one that cannot be used, and after
+    /// [`custom`](Self::custom), which says itself who is trusted.
     pub fn trust(self, pem: impl AsRef<[u8]>) -> Result<Self, InvalidConfig> {
         let bad = |what: String| InvalidConfig::new("trust", what, "certificates of authorities, as PEM");
-        let mut roots = Arc::unwrap_or_clone(self.roots);
+        let roots = self.roots.ok_or_else(|| {
+            InvalidConfig::new("trust", "after `custom`", "authorities in the custom configuration itself")
+        })?;
+        let mut roots = Arc::unwrap_or_clone(roots);
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
             let certificate = certificate.map_err(|error| bad(error.to_string()))?;
@@ -67,16 +69,17 @@ impl Tls {
     }
 
     fn of(roots: RootCertStore) -> Self {
-        Self { roots: Arc::new(roots), config: Arc::default() }
+        Self { roots: Some(Arc::new(roots)), config: Arc::default() }
     }
 
     pub(super) fn connector(&self) -> Result<TlsConnector, rustls::Error> {
         let config = self.config.get_or_init(|| {
+            let roots = self.roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
             // Named, because a process may have two providers and no default.
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()?
-                .with_root_certificates(Arc::clone(&self.roots))
+                .with_root_certificates(roots)
                 .with_no_client_auth();
             Ok(Arc::new(config))
         });
@@ -92,7 +95,9 @@ impl Default for Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("roots", &self.roots.len()).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("roots", &self.roots.as_ref().map(|roots| roots.len()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,4 +116,26 @@ pub(super) fn is_permanent(error: &io::Error) -> bool {
             | CertificateError::ExpiredRevocationListContext { .. }
             | CertificateError::UnknownRevocationStatus
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reason: CertificateError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(reason))
+    }
+
+    #[test]
+    fn s4_tls_what_a_renewal_or_a_clock_can_cure_is_tried_again_and_the_rest_is_not() {
+        for reason in [CertificateError::Expired, CertificateError::NotValidYet] {
+            assert!(!is_permanent(&refused(reason)));
+        }
+        for reason in [CertificateError::UnknownIssuer, CertificateError::NotValidForName] {
+            assert!(is_permanent(&refused(reason)));
+        }
+        assert!(!is_permanent(&io::Error::from(io::ErrorKind::UnexpectedEof)), "cut in mid-handshake");
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        assert!(!is_permanent(&io::Error::new(io::ErrorKind::InvalidData, alert)), "the server is ill");
+    }
 }

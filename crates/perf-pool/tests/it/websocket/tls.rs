@@ -138,3 +138,23 @@ fn s4_tls_what_is_trusted_has_to_be_certificates() {
     }
     assert!(Tls::new().trust(WebSocketServer::CA_PEM).is_ok());
 }
+
+#[tokio::test]
+async fn s4_tls_a_configuration_of_the_hosts_own_decides_alone() {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let server = WebSocketServer::start_tls().await.unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(WebSocketServer::CA_PEM.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tls = Tls::custom(Arc::new(config));
+    let said = tls.clone().trust(WebSocketServer::CA_PEM).unwrap_err().to_string();
+    assert!(said.contains("after `custom`"), "{said}");
+    let pool = pool(&[server.url()], Tungstenite::new().tls(tls), |_| {});
+    pool.warm_up().await.unwrap();
+    assert_eq!(server.connections(), 1);
+    pool.close().await;
+}
