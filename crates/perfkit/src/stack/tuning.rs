@@ -3,7 +3,7 @@
 use super::Stack;
 use perf_core::{InvalidConfig, Name};
 use perf_metrics::{Diagnosis, Proposal, Tuner};
-use perf_pool::sizing::{ReplicaController, ReplicaEvent, ReplicaSample, ScaleTarget, autoscale};
+use perf_pool::sizing::{ReplicaController, ReplicaEvent, ReplicaSample, ScaleTarget, SizingMode, autoscale};
 use perf_pool::{Manager, Pool};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) trait Resizable: Send + Sync {
     fn name(&self) -> &Name;
     fn max(&self) -> usize;
-    /// What its controller advises, and the load that is behind it.
+    /// What its controller advises, and the load that is behind it; none where it acts by itself, or only shows.
     fn advised(&self) -> Option<(usize, String)>;
     fn resize(&self, max: usize) -> Result<(), InvalidConfig>;
 }
@@ -26,6 +26,7 @@ impl<M: Manager> Resizable for Pool<M> {
     }
 
     fn advised(&self) -> Option<(usize, String)> {
+        self.config().sizing.filter(|sizing| sizing.mode == SizingMode::Advise)?;
         let advised = self.advised()?;
         let stats = self.stats();
         let load = format!(
@@ -40,8 +41,7 @@ impl<M: Manager> Resizable for Pool<M> {
     }
 }
 
-/// Proposes the sizes that the pools' own controllers advise. A pool whose controller acts by itself never differs from
-/// its advice, and is not proposed anything.
+/// Proposes the sizes that the pools' own controllers advise.
 pub(super) struct PoolSizes(pub(super) Vec<Arc<dyn Resizable>>);
 
 impl Tuner for PoolSizes {
