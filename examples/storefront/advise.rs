@@ -1,10 +1,12 @@
 //! Index advice from the statements of the first run, applied with our word.
 
+use crate::report::{Gain, Index};
 use perfkit::dbopt::advise::IndexAdvice;
 use perfkit::dbopt::postgres::{ApplyPolicy, IndexApplier, PostgresAdvisor};
 use perfkit::dbopt::sqlite::SqliteAdvisor;
 use perfkit::dbopt::{Apply, Dialect, QueryStats, Workload, WorkloadQuery};
 use sqlx::{Connection, PgConnection, SqliteConnection};
+use std::collections::HashSet;
 use std::error::Error;
 use std::path::Path;
 
@@ -28,18 +30,18 @@ fn workload(path: &Path, dialect: Dialect) -> Result<Workload, Failure> {
 }
 
 /// Advises on a SQLite database, creates the indexes, and says what each is for.
-pub async fn sqlite(url: &str, statements: &Path) -> Result<Vec<(String, String)>, Failure> {
+pub async fn sqlite(url: &str, statements: &Path) -> Result<Vec<Index>, Failure> {
     let workload = workload(statements, Dialect::Sqlite)?;
     let mut connection = SqliteConnection::connect(url).await?;
     let advisor = SqliteAdvisor::default();
     let advice = advisor.advise(&mut connection, &workload).await?;
-    advisor.apply(&mut connection, &advice, &Apply::confirmed_by(ACTOR)).await?;
+    let applied = advisor.apply(&mut connection, &advice, &Apply::confirmed_by(ACTOR)).await?;
     connection.close().await?;
-    Ok(advice.create.iter().map(described).collect())
+    Ok(described(&advice.create, applied.created()))
 }
 
 /// Advises on a PostgreSQL database with HypoPG, creates the indexes, and says what each is for. Without HypoPG there is no advice.
-pub async fn postgres(url: &str, statements: &Path) -> Result<Vec<(String, String)>, Failure> {
+pub async fn postgres(url: &str, statements: &Path) -> Result<Vec<Index>, Failure> {
     let workload = workload(statements, Dialect::Postgres)?;
     let mut connection = PgConnection::connect(url).await?;
     let installed = sqlx::raw_sql("CREATE EXTENSION IF NOT EXISTS hypopg").execute(&mut connection).await;
@@ -51,20 +53,32 @@ pub async fn postgres(url: &str, statements: &Path) -> Result<Vec<(String, Strin
     let applier = IndexApplier::new(ApplyPolicy::default())?;
     let applied = applier.apply(&mut connection, &advice, &Apply::confirmed_by(ACTOR)).await?;
     connection.close().await?;
-    let created: Vec<&str> = applied.created().collect();
-    Ok(advice.create.iter().filter(|index| created.contains(&index.name.as_str())).map(described).collect())
+    Ok(described(&advice.create, applied.created()))
 }
 
-fn described(index: &IndexAdvice) -> (String, String) {
-    let served: Vec<String> = index
-        .serves
-        .iter()
-        .map(|served| {
-            format!(
-                "{} calls, cost {:.0} to {:.0}: {}",
-                served.calls, served.cost_before, served.cost_after, served.text
-            )
-        })
-        .collect();
-    (index.ddl.clone(), served.join("; "))
+/// Those of the recommended indexes that were created, each with what it is for.
+fn described<'a>(advice: &[IndexAdvice], created: impl Iterator<Item = &'a str>) -> Vec<Index> {
+    let created: HashSet<&str> = created.collect();
+    advice.iter().filter(|index| created.contains(index.name.as_str())).map(describe).collect()
+}
+
+fn describe(index: &IndexAdvice) -> Index {
+    let gains = index.serves.iter().map(|served| Gain {
+        statement: served.text.to_string(),
+        calls: served.calls,
+        cost_before: served.cost_before,
+        cost_after: served.cost_after,
+    });
+    let serves: Vec<Gain> = gains.collect();
+    let total =
+        |cost: fn(&Gain) -> f64| serves.iter().map(|gain| gain.calls as f64 * cost(gain)).sum::<f64>();
+    let (before, after) = (total(|gain| gain.cost_before), total(|gain| gain.cost_after));
+    let reason = format!(
+        "serves {} of the statements, which cost {:.0} % less with all that is recommended; {:.1} MB; writes pay {:.2} % of the workload's cost",
+        serves.len(),
+        (1.0 - after / before.max(f64::MIN_POSITIVE)) * 100.0,
+        index.bytes as f64 / 1e6,
+        index.upkeep * 100.0
+    );
+    Index { statement: index.ddl.clone(), reason, serves, bytes: index.bytes }
 }

@@ -1,19 +1,26 @@
-//! The shop through perfkit: the same handlers and the same SQL, behind a cache, a fair pool and a breaker, over the indexes that
-//! perf-dbopt recommended from the statements of the first run.
+//! The shop through perfkit: the same handlers and the same pages, behind a cache, a fair pool and a breaker, over the indexes
+//! that perf-dbopt recommended from the statements of the first run; orders that wait are written together.
 
 use crate::args::Serve;
 use crate::chaos::Valve;
-use crate::child::Ready;
+use crate::child::{Numbers, Ready};
+use crate::follow::can_be_followed;
+use crate::group::PlaceTogether;
 use crate::queries::{self, Backend};
+use crate::report::Index;
 use crate::serve::{Control, converse};
 use crate::service::{self, Shop};
 use crate::shop::{Answer, NewOrder, Page, Receipt, ShopError};
-use perfkit::cache::{Cache, CacheKey, CacheSpace, Hit, Json, LoadError, Loaded, Tag};
+use crate::writer::{Pages, Writer, tag};
+use perfkit::cache::{Cache, CacheKey, Hit, Json, LoadError, Loaded};
 use perfkit::pool::Manager;
 use perfkit::resilience::Call;
 use perfkit::{Config, Database, Stack};
+use sqlx::Connection;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -28,13 +35,12 @@ const WRITES: &str = "orders";
 pub struct Tuned<B: Backend, M: Manager<Connection = B::Connection>> {
     source: Arc<Source<B, M>>,
     pages: Cache<Page, Answer>,
-    space: CacheSpace,
+    writer: Writer,
 }
 
 /// Where pages come from when they are not in the cache.
 struct Source<B, M: Manager> {
     reads: Database<M>,
-    writes: Database<M>,
     valve: Arc<Valve>,
     backend: std::marker::PhantomData<fn() -> B>,
 }
@@ -48,7 +54,7 @@ impl Tuned<queries::Sqlite, perfkit::pool::Sqlite> {
         };
         let stack = stack(serve).await?;
         let (reads, writes) = (stack.sqlite(READS)?, stack.sqlite(WRITES)?);
-        Self::run(stack, reads, writes, indexes).await
+        Self::run(stack, serve.shared.is_some(), reads, writes, indexes).await
     }
 }
 
@@ -61,7 +67,7 @@ impl Tuned<queries::Postgres, perfkit::pool::Postgres> {
         };
         let stack = stack(serve).await?;
         let (reads, writes) = (stack.postgres(READS)?, stack.postgres(WRITES)?);
-        Self::run(stack, reads, writes, indexes).await
+        Self::run(stack, serve.shared.is_some(), reads, writes, indexes).await
     }
 }
 
@@ -72,9 +78,8 @@ async fn stack(serve: &Serve) -> Result<Stack, Failure> {
         ("STOREFRONT_MANAGEMENT__ADDRESS".to_owned(), format!("127.0.0.1:{}", serve.page)),
     ];
     if serve.url.starts_with("postgres") {
-        // A server runs statements elsewhere, and takes several writers.
+        // A server runs statements elsewhere.
         variables.push(("STOREFRONT_DATABASES__SHOP__POOL__MAX".to_owned(), "16".to_owned()));
-        variables.push(("STOREFRONT_DATABASES__ORDERS__POOL__MAX".to_owned(), "8".to_owned()));
     }
     if let Some(redis) = &serve.shared {
         variables.push(("STOREFRONT_CACHE__REDIS".to_owned(), redis.clone()));
@@ -85,34 +90,39 @@ async fn stack(serve: &Serve) -> Result<Stack, Failure> {
     Ok(Stack::builder(config).version(env!("CARGO_PKG_VERSION")).build().await?)
 }
 
-impl<B: Backend, M: Manager<Connection = B::Connection>> Tuned<B, M> {
+impl<B: PlaceTogether, M: Manager<Connection = B::Connection>> Tuned<B, M> {
     async fn run(
         stack: Stack,
+        shared: bool,
         reads: Database<M>,
         writes: Database<M>,
-        indexes: Vec<(String, String)>,
+        indexes: Vec<Index>,
     ) -> Result<(), Failure> {
-        let pages: Cache<Page, Answer> = stack.cache_with("pages", |cache| {
+        let cache: Cache<Page, Answer> = stack.cache_with("pages", |cache| {
             // The codec is used when there is a Redis server to share answers through.
             cache.weigher(weight).stale_if_error(STALE_IF_ERROR, ShopError::is_outage).codec(Json)
         })?;
         let valve = Arc::new(Valve::new());
         let source = Arc::new(Source {
             reads: reads.clone(),
-            writes: writes.clone(),
             valve: Arc::clone(&valve),
             backend: std::marker::PhantomData,
         });
-        let shop = Self { source, pages: pages.clone(), space: stack.space().clone() };
+        let pages =
+            Pages { cache: cache.clone(), space: stack.space().clone(), shared, own_reads: Arc::default() };
+        let own_reads = Arc::clone(&pages.own_reads);
+        let writer = Writer::start::<B, M>(writes.clone(), Arc::clone(&valve), pages);
+        let shop = Self { source, pages: cache.clone(), writer };
         let serving = stack.serve(([127, 0, 0, 1], 0).into(), service::routes(Arc::new(shop))).await?;
         let page = stack.management().map(perfkit::http::ManagementServer::login_url).transpose()?;
         let ready = Ready { shop: serving.address(), page, indexes };
         let control = Control {
             stats: vec![reads.queries().clone(), writes.queries().clone()],
-            valve: Some(valve),
-            hits_and_misses: Box::new(move || {
-                let stats = pages.stats();
-                (stats.hits, stats.misses)
+            valve,
+            more: Box::new(move |numbers| {
+                count_pages(numbers, &cache, &own_reads);
+                count_guard(numbers, &reads);
+                count_guard(numbers, &writes);
             }),
         };
         converse(&ready, &control).await?;
@@ -121,30 +131,43 @@ impl<B: Backend, M: Manager<Connection = B::Connection>> Tuned<B, M> {
     }
 }
 
+/// What the cache did for users.
+fn count_pages(numbers: &mut Numbers, cache: &Cache<Page, Answer>, own_reads: &AtomicU64) {
+    let stats = cache.stats();
+    numbers.hits = stats.hits.saturating_sub(own_reads.load(Ordering::Relaxed));
+    numbers.misses = stats.misses;
+    numbers.stale_if_error = stats.stale_error + stats.stale_timeout;
+}
+
+/// What the policies in front of a database did.
+fn count_guard<M: Manager>(numbers: &mut Numbers, database: &Database<M>) {
+    let guard = database.guard();
+    if let Some(breaker) = guard.breaker() {
+        let stats = breaker.stats();
+        numbers.breaker_opened += stats.opened;
+        numbers.breaker_refused += stats.refused;
+    }
+    if let Some(retry) = guard.retry() {
+        numbers.retries += retry.stats().retries;
+    }
+    if let Some(bulkhead) = guard.bulkhead() {
+        let stats = bulkhead.stats();
+        numbers.limited += stats.refused_full + stats.refused_wait + stats.displaced;
+    }
+}
+
 impl<B: Backend, M: Manager<Connection = B::Connection>> Shop for Tuned<B, M> {
     type Held = Hit<Page, Answer>;
 
     async fn page(&self, page: Page) -> Result<Hit<Page, Answer>, ShopError> {
         let source = Arc::clone(&self.source);
-        let tags = [scope_tag(&page.scope())];
+        let tags = [tag(&page.scope())];
         let load = self.pages.load_with(&page, |context| async move { source.load(context.key()).await });
         load.tags(tags).await.map_err(ShopError::from)
     }
 
     async fn place(&self, order: NewOrder) -> Result<Receipt, ShopError> {
-        let (source, space) = (Arc::clone(&self.source), self.space.clone());
-        // In a task of its own: a client that goes away between commit and invalidation must not leave old pages behind.
-        let placing = tokio::spawn(async move {
-            let placed = source.place(&order).await;
-            let changed = match &placed {
-                Ok(receipt) => receipt.versions.iter().map(|(scope, _)| scope_tag(scope)).collect(),
-                // An error may come after the commit: what the order may have changed is forgotten all the same.
-                Err(_) => order.scopes().iter().map(|scope| scope_tag(scope)).collect::<Vec<_>>(),
-            };
-            space.invalidate_tags(changed).await;
-            placed
-        });
-        placing.await.map_err(|_| ShopError::Unavailable("placing the order was cut off".to_owned()))?
+        self.writer.place(order).await
     }
 }
 
@@ -155,27 +178,28 @@ impl<B: Backend, M: Manager<Connection = B::Connection>> Source<B, M> {
         let answer = self.reads.guard().run_with(reading, |_| async {
             let mut lease = self.reads.pool().acquire().await?;
             self.valve.pass().await?;
-            B::page(&mut lease, self.reads.queries(), page).await
+            if !can_be_followed(page) {
+                return B::page(&mut lease, self.reads.queries(), page).await;
+            }
+            let mut snapshot = lease.begin_with(B::SNAPSHOT).await?;
+            let answer = B::page(&mut snapshot, self.reads.queries(), page).await?;
+            snapshot.commit().await?;
+            Ok(answer)
         });
-        Ok(Loaded::new(answer.await?))
-    }
-
-    async fn place(&self, order: &NewOrder) -> Result<Receipt, ShopError> {
-        let placed = self.writes.guard().run(|_| async {
-            let mut lease = self.writes.pool().acquire().await?;
-            self.valve.pass().await?;
-            B::place(&mut lease, self.writes.queries(), order).await
-        });
-        placed.await
+        let loaded = Loaded::new(answer.await?);
+        Ok(match page {
+            Page::Search { .. } => loaded.fresh(SEARCH_FRESH),
+            _ => loaded,
+        })
     }
 }
+
+/// Life of a page of search results: nothing says when the catalogue changes, so it is read again now and then, ahead of its
+/// end, and shown beyond it only when the database is gone.
+const SEARCH_FRESH: Duration = Duration::from_secs(10);
 
 /// How long an answer is still shown when the database is gone.
-const STALE_IF_ERROR: std::time::Duration = std::time::Duration::from_secs(600);
-
-fn scope_tag(scope: &str) -> Tag {
-    Tag::new(scope)
-}
+const STALE_IF_ERROR: Duration = Duration::from_secs(600);
 
 /// A page's path names it, in this process and in a shared store.
 impl CacheKey for Page {

@@ -23,7 +23,7 @@ pub struct Ready {
     pub shop: std::net::SocketAddr,
     /// Where the live page is, with its one-time login; only through perfkit.
     pub page: Option<String>,
-    pub indexes: Vec<(String, String)>,
+    pub indexes: Vec<Index>,
 }
 
 /// The service's own numbers since it started.
@@ -33,6 +33,14 @@ pub struct Numbers {
     pub db_nanos: u64,
     pub hits: u64,
     pub misses: u64,
+    /// Answers past their life that were shown because the database failed or was late.
+    pub stale_if_error: u64,
+    pub breaker_opened: u64,
+    /// Calls that an open breaker refused.
+    pub breaker_refused: u64,
+    pub retries: u64,
+    /// Calls refused because too many were running or waiting.
+    pub limited: u64,
     pub peak_rss_kb: u64,
 }
 
@@ -42,8 +50,14 @@ impl Numbers {
         Self {
             db_queries: self.db_queries - earlier.db_queries,
             db_nanos: self.db_nanos - earlier.db_nanos,
-            hits: self.hits - earlier.hits,
+            // Own reads are taken off what the cache counts, at another moment than the count: never below nothing.
+            hits: self.hits.saturating_sub(earlier.hits),
             misses: self.misses - earlier.misses,
+            stale_if_error: self.stale_if_error - earlier.stale_if_error,
+            breaker_opened: self.breaker_opened - earlier.breaker_opened,
+            breaker_refused: self.breaker_refused - earlier.breaker_refused,
+            retries: self.retries - earlier.retries,
+            limited: self.limited - earlier.limited,
             peak_rss_kb: self.peak_rss_kb,
         }
     }
@@ -139,10 +153,4 @@ async fn line<T: for<'de> Deserialize<'de>>(
     let line = tokio::time::timeout(limit, lines.next_line()).await.map_err(|_| ChildError::Late(limit))?;
     let text = line.map_err(ChildError::Pipe)?.ok_or(ChildError::Ended)?;
     serde_json::from_str(&text).map_err(|_| ChildError::Unexpected(text))
-}
-
-impl From<(String, String)> for Index {
-    fn from((statement, reason): (String, String)) -> Self {
-        Self { statement, reason }
-    }
 }

@@ -6,7 +6,7 @@ use crate::check::{Checker, Ledger};
 use crate::child::{Ask, Numbers, Service};
 use crate::place::{Place, Side};
 use crate::queries::{Postgres, Sqlite};
-use crate::report::{Chaos, Open, Report, Run};
+use crate::report::{Chaos, Effect, Open, Report, Run};
 use crate::traffic::{Catalogue, Users};
 use perf_load::{Arrivals, Load, RunReport, Target};
 use std::error::Error;
@@ -19,6 +19,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// How long the database is stalled, and then gone, under `--chaos`.
 const STALL: Duration = Duration::from_secs(3);
 const OUTAGE: Duration = Duration::from_secs(3);
+/// How long all is well before, and half as long as it is again after.
+const LEAD: Duration = Duration::from_secs(2);
 
 /// What is left when the table has been printed.
 pub struct Ended {
@@ -58,12 +60,20 @@ pub async fn run(args: &Args) -> Result<Ended, Failure> {
     eprintln!("before: plain service at http://{}", service.ready.shop);
     let (before, before_open) = session.measure(&mut service, Side::Before).await?;
     service.ask::<()>(&Ask::Workload(place.workload())).await?;
+    let before_chaos = session.chaos_if_asked(&mut service, Side::Before).await?;
     service.stop().await?;
 
     let mut service = session.start(Side::After).await?;
     eprintln!("after: the same service through perfkit at http://{}", service.ready.shop);
     let (after, after_open) = session.measure(&mut service, Side::After).await?;
-    let chaos = if args.chaos { Some(session.chaos(&mut service).await?) } else { None };
+    let after_chaos = session.chaos_if_asked(&mut service, Side::After).await?;
+    let chaos = before_chaos.zip(after_chaos).map(|((before, _), (after, effect))| Chaos {
+        stall_seconds: STALL.as_secs(),
+        outage_seconds: OUTAGE.as_secs(),
+        before,
+        after,
+        effect,
+    });
 
     let mut report = Report {
         command: std::env::args().collect::<Vec<_>>().join(" "),
@@ -76,7 +86,7 @@ pub async fn run(args: &Args) -> Result<Ended, Failure> {
         before,
         after,
         open: Open { rate: args.rate, before: before_open, after: after_open },
-        indexes: service.ready.indexes.iter().cloned().map(Into::into).collect(),
+        indexes: service.ready.indexes.clone(),
         chaos,
         checked: 0,
         compared: 0,
@@ -167,15 +177,23 @@ impl Session<'_> {
         })
     }
 
-    /// The closed load again, while the database first hangs and then is gone.
-    async fn chaos(&self, service: &mut Service) -> Result<Chaos, Failure> {
+    async fn chaos_if_asked(
+        &self,
+        service: &mut Service,
+        side: Side,
+    ) -> Result<Option<(Run, Effect)>, Failure> {
+        if self.args.chaos { self.chaos(service, side).await.map(Some) } else { Ok(None) }
+    }
+
+    /// The closed load again, while the database first hangs and then is gone: the same faults at the same moments for
+    /// both ways to serve the shop.
+    async fn chaos(&self, service: &mut Service, side: Side) -> Result<(Run, Effect), Failure> {
         let ledger = Arc::new(Ledger::default());
-        let lead = Duration::from_secs(2);
         let load = Load::closed(self.args.users as usize)
-            .duration(lead + STALL + OUTAGE + lead * 2)
+            .duration(LEAD + STALL + OUTAGE + LEAD * 2)
             .seed(self.args.seed ^ 3);
-        eprintln!("after: chaos ...");
-        let checker = self.checker(Side::After)?;
+        eprintln!("{}: chaos ...", side.name());
+        let checker = self.checker(side)?;
         let users = {
             let (catalogue, ledger, samples) =
                 (Arc::clone(&self.catalogue), Arc::clone(&ledger), checker.samples());
@@ -184,7 +202,7 @@ impl Session<'_> {
         let earlier = service.numbers().await?;
         let target: Target = format!("http://{}", service.ready.shop).parse()?;
         let faults = async {
-            tokio::time::sleep(lead).await;
+            tokio::time::sleep(LEAD).await;
             service.ask::<()>(&Ask::Valve(Position::Stalled)).await?;
             tokio::time::sleep(STALL).await;
             service.ask::<()>(&Ask::Valve(Position::Gone)).await?;
@@ -196,8 +214,8 @@ impl Session<'_> {
         faulted?;
         let numbers = service.numbers().await?.since(earlier);
         let findings = tokio::task::spawn_blocking(move || checker.finish()).await??;
-        let run = Run { findings, ..summary(&outcome?, numbers, Side::After) };
-        Ok(Chaos { stall_seconds: STALL.as_secs(), outage_seconds: OUTAGE.as_secs(), run })
+        let run = Run { findings, ..summary(&outcome?, numbers, side) };
+        Ok((run, Effect::of(&numbers)))
     }
 }
 

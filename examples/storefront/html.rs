@@ -1,6 +1,6 @@
 //! The report as one HTML file: no script, no network, charts as inline SVG.
 
-use crate::report::{Report, Run, rows};
+use crate::report::{Index, Report, Row, Run, grouped, rows};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 720.0;
@@ -28,25 +28,14 @@ pub fn page(report: &Report) -> String {
     push_phase(&mut html, &closed, &report.before, &report.after);
     let open = format!("Open phase: {} requests/s", report.open.rate);
     push_phase(&mut html, &open, &report.open.before, &report.open.after);
-    if !report.indexes.is_empty() {
-        html += "<h2>Indexes</h2><p>Recommended by perf-dbopt from the statements of the first run, and applied.</p><ul>";
-        for index in &report.indexes {
-            let _ = write!(
-                html,
-                "<li><code>{}</code><br>{}</li>",
-                escaped(&index.statement),
-                escaped(&index.reason)
-            );
-        }
-        html += "</ul>";
-    }
+    push_indexes(&mut html, &report.indexes);
     if let Some(chaos) = &report.chaos {
         let _ = write!(
             html,
-            "<h2>Chaos</h2><p>The database stalled for {} s and was gone for {} s. Users made {} requests; {} failed; \
-             99 % were answered within {:.1} ms.</p>",
-            chaos.stall_seconds, chaos.outage_seconds, chaos.run.requests, chaos.run.errors, chaos.run.p99_ms
+            "<h2>Chaos: the database stalled for {} s, then gone for {} s</h2>",
+            chaos.stall_seconds, chaos.outage_seconds
         );
+        push_table(&mut html, &chaos.rows());
     }
     let _ = write!(
         html,
@@ -69,13 +58,39 @@ fn verdict(report: &Report) -> String {
     )
 }
 
+fn push_indexes(html: &mut String, indexes: &[Index]) {
+    if indexes.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Indexes</h2><p>Recommended by perf-dbopt from the statements of the first run, and created.</p><ul>");
+    for index in indexes {
+        let _ =
+            write!(html, "<li><code>{}</code><br>{}<ul>", escaped(&index.statement), escaped(&index.reason));
+        for gain in &index.serves {
+            let (calls, before, after) =
+                (grouped(gain.calls as f64, 0), grouped(gain.cost_before, 0), grouped(gain.cost_after, 0));
+            let _ = write!(
+                html,
+                "<li>{calls} calls, cost {before} to {after}: <code>{}</code></li>",
+                escaped(&gain.statement)
+            );
+        }
+        html.push_str("</ul></li>");
+    }
+    html.push_str("</ul>");
+}
+
 fn push_phase(html: &mut String, title: &str, before: &Run, after: &Run) {
-    let _ = write!(
-        html,
-        "<h2>{}</h2><table><thead><tr><th></th><th>before</th><th>after</th><th>change</th></tr></thead><tbody>",
-        escaped(title)
+    let _ = write!(html, "<h2>{}</h2>", escaped(title));
+    push_table(html, &rows(before, after));
+    html.push_str(&quantile_chart(before, after));
+}
+
+fn push_table(html: &mut String, rows: &[Row]) {
+    html.push_str(
+        "<table><thead><tr><th></th><th>before</th><th>after</th><th>change</th></tr></thead><tbody>",
     );
-    for row in rows(before, after) {
+    for row in rows {
         let _ = write!(
             html,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
@@ -83,7 +98,6 @@ fn push_phase(html: &mut String, title: &str, before: &Run, after: &Run) {
         );
     }
     html.push_str("</tbody></table>");
-    html.push_str(&quantile_chart(before, after));
 }
 
 /// Latency over quantile, both axes logarithmic: the tail is as wide as the middle.

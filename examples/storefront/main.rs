@@ -6,13 +6,15 @@
 //! ```
 //!
 //! **Before** is what a competent developer writes first: sqlx's pool with its defaults and no cache. **After** is the same
-//! handlers and the same SQL through perfkit: pool, cache with tag invalidation, indexes that perf-dbopt recommended from
-//! the statements of the first run, resilience, compression. Sampled answers of both runs are compared with the database.
+//! handlers and the same pages through perfkit: pool, cache that orders invalidate or bring up to date, indexes that
+//! perf-dbopt recommended from the statements of the first run, resilience, compression; and orders that wait are written
+//! together. Sampled answers of both runs are compared with the database.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `shop.rs`, `queries.rs`, `service.rs` | the shop: pages, SQL, handlers; the same in both runs |
 //! | `before.rs`, `after.rs` | the two ways to serve it; `advise.rs` makes the indexes of the second |
+//! | `writer.rs`, `group.rs`, `follow.rs` | the second way's writer: orders in groups, and what they do to pages in memory |
 //! | `schema.rs`, `generate.rs` | the data |
 //! | `serve.rs`, `child.rs` | the process that serves, and how it is spoken to |
 //! | `traffic.rs`, `check.rs` | the users, and the comparison of their answers with the database |
@@ -30,7 +32,9 @@ mod chaos;
 mod check;
 mod child;
 mod drive;
+mod follow;
 mod generate;
+mod group;
 mod html;
 mod place;
 mod progress;
@@ -41,6 +45,7 @@ mod serve;
 mod service;
 mod shop;
 mod traffic;
+mod writer;
 
 use args::{Args, Role};
 use clap::Parser;

@@ -1,7 +1,8 @@
 //! The result: one table, the same as JSON, and a self-contained HTML page.
 
 use crate::check::Findings;
-use serde::Serialize;
+use crate::child::Numbers;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -47,19 +48,110 @@ pub struct Open {
     pub after: Run,
 }
 
-/// An index that perf-dbopt recommended and that was applied.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// An index that perf-dbopt recommended and that was created.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Index {
     pub statement: String,
+    /// In one sentence for people: what it serves, and at which price.
     pub reason: String,
+    /// The statements it was recommended for, those that gain most first.
+    pub serves: Vec<Gain>,
+    /// Its size as the advisor expects it.
+    pub bytes: u64,
 }
 
-/// What users saw while the database was stalled and killed.
+/// What an index does for one statement, by the planner's own estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gain {
+    pub statement: String,
+    /// How often the first run ran it.
+    pub calls: u64,
+    pub cost_before: f64,
+    /// With everything that was recommended.
+    pub cost_after: f64,
+}
+
+/// What users saw while the database was stalled and then gone: the same faults for both ways to serve the shop.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chaos {
     pub stall_seconds: u64,
     pub outage_seconds: u64,
-    pub run: Run,
+    pub before: Run,
+    pub after: Run,
+    pub effect: Effect,
+}
+
+/// What stood between the faults and the users of the second run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    pub breaker_opened: u64,
+    /// Calls of the database that an open breaker refused instead of trying them in vain.
+    pub breaker_refused: u64,
+    /// Second attempts.
+    pub retries: u64,
+    /// Calls of the database refused because too many were running or waiting.
+    pub limited: u64,
+    /// Answers past their life that were shown because the database failed. None of them may be older than what a user has
+    /// been told, as all answers.
+    pub stale_if_error: u64,
+}
+
+impl Effect {
+    pub const fn of(numbers: &Numbers) -> Self {
+        Self {
+            breaker_opened: numbers.breaker_opened,
+            breaker_refused: numbers.breaker_refused,
+            retries: numbers.retries,
+            limited: numbers.limited,
+            stale_if_error: numbers.stale_if_error,
+        }
+    }
+}
+
+impl Chaos {
+    /// The lines of its table.
+    pub fn rows(&self) -> Vec<Row> {
+        let (before, after) = (&self.before, &self.after);
+        let both = |name, number: fn(&Run) -> f64, digits| Row {
+            name,
+            before: grouped(number(before), digits),
+            after: grouped(number(after), digits),
+            change: String::new(),
+        };
+        let share = |run: &Run| format!("{:.2} %", run.failed_share() * 100.0);
+        let alone = |name, number: u64| Row {
+            name,
+            before: "-".to_owned(),
+            after: grouped(number as f64, 0),
+            change: String::new(),
+        };
+        vec![
+            both("requests", |run| run.requests as f64, 0),
+            both("failed", |run| run.errors as f64, 0),
+            Row { name: "failed share", before: share(before), after: share(after), change: String::new() },
+            both("answered", |run| run.answered() as f64, 0),
+            both("p99 ms", |run| run.p99_ms, 1),
+            both("max ms", |run| run.max_ms, 1),
+            alone("breaker opened", self.effect.breaker_opened),
+            alone("refused by breaker", self.effect.breaker_refused),
+            alone("retries", self.effect.retries),
+            alone("limited calls", self.effect.limited),
+            alone("stale if error", self.effect.stale_if_error),
+            both("wrong answers", |run| run.findings.wrong as f64, 0),
+            both("stale answers", |run| run.findings.stale as f64, 0),
+        ]
+    }
+}
+
+impl Run {
+    /// Requests that were answered as the shop is meant to.
+    pub const fn answered(&self) -> u64 {
+        self.requests.saturating_sub(self.errors)
+    }
+
+    fn failed_share(&self) -> f64 {
+        self.errors as f64 / self.requests.max(1) as f64
+    }
 }
 
 /// Everything a run of the storefront found.
@@ -88,7 +180,7 @@ impl Report {
     /// Adds up what the checks of all phases found.
     pub fn sum_findings(&mut self) {
         let runs = [&self.before, &self.after, &self.open.before, &self.open.after];
-        let chaos = self.chaos.iter().map(|chaos| &chaos.run);
+        let chaos = self.chaos.iter().flat_map(|chaos| [&chaos.before, &chaos.after]);
         let all: Vec<&Findings> = runs.into_iter().chain(chaos).map(|run| &run.findings).collect();
         self.checked = all.iter().map(|f| f.checked).sum();
         self.compared = all.iter().map(|f| f.compared).sum();
@@ -112,25 +204,14 @@ impl Report {
         push_rows(&mut text, &self.before, &self.after);
         let _ = writeln!(text, "\nopen phase at {} requests/s\n", self.open.rate);
         push_rows(&mut text, &self.open.before, &self.open.after);
-        if !self.indexes.is_empty() {
-            let _ = writeln!(text, "\nindexes that perf-dbopt recommended from the first run and applied:");
-            for index in &self.indexes {
-                let _ = writeln!(text, "  {}\n    {}", index.statement, index.reason);
-            }
-        }
+        self.push_indexes(&mut text);
         if let Some(chaos) = &self.chaos {
             let _ = writeln!(
                 text,
-                "\nchaos: database stalled for {} s, then gone for {} s: {} requests, {} errors {:?}, p99 {:.1} ms, {} stale, {} wrong",
-                chaos.stall_seconds,
-                chaos.outage_seconds,
-                chaos.run.requests,
-                chaos.run.errors,
-                chaos.run.errors_by_kind,
-                chaos.run.p99_ms,
-                chaos.run.findings.stale,
-                chaos.run.findings.wrong,
+                "\nchaos: the same users while the database stalls for {} s and then is gone for {} s\n",
+                chaos.stall_seconds, chaos.outage_seconds
             );
+            push_table(&mut text, &chaos.rows());
         }
         let _ = writeln!(
             text,
@@ -138,6 +219,31 @@ impl Report {
             self.checked, self.compared, self.wrong, self.stale
         );
         text
+    }
+
+    fn push_indexes(&self, text: &mut String) {
+        if self.indexes.is_empty() {
+            return;
+        }
+        let _ = writeln!(
+            text,
+            "\nindexes that perf-dbopt recommended from the statements of the first run, and created:"
+        );
+        for index in &self.indexes {
+            let _ = writeln!(text, "  {}\n    {}", index.statement, index.reason);
+            for gain in &index.serves {
+                let (calls, before, after) = (
+                    grouped(gain.calls as f64, 0),
+                    grouped(gain.cost_before, 0),
+                    grouped(gain.cost_after, 0),
+                );
+                let _ = writeln!(
+                    text,
+                    "    - {calls} calls, cost {before} -> {after}: {}",
+                    shortened(&gain.statement, 100)
+                );
+            }
+        }
     }
 
     /// Writes the report as JSON; the file appears complete or not at all.
@@ -223,14 +329,27 @@ pub fn rows(before: &Run, after: &Run) -> Vec<Row> {
 }
 
 fn push_rows(text: &mut String, before: &Run, after: &Run) {
+    push_table(text, &rows(before, after));
+}
+
+fn push_table(text: &mut String, rows: &[Row]) {
     let _ = writeln!(text, "{:<22}{:>16}{:>16}{:>12}", "", "before", "after", "change");
-    for row in rows(before, after) {
-        let _ = writeln!(text, "{:<22}{:>16}{:>16}{:>12}", row.name, row.before, row.after, row.change);
+    for row in rows {
+        let line = format!("{:<22}{:>16}{:>16}{:>12}", row.name, row.before, row.after, row.change);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// The beginning of a text, when all of it is too much for a line.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 /// A number with separated thousands.
-fn grouped(value: f64, digits: usize) -> String {
+pub fn grouped(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let (whole, fraction) = text.split_once('.').map_or((text.as_str(), None), |(w, f)| (w, Some(f)));
     let mut out = String::new();

@@ -3,7 +3,7 @@
 use crate::after::Tuned;
 use crate::args::Serve;
 use crate::before::Plain;
-use crate::chaos::{Position, Valve};
+use crate::chaos::Valve;
 use crate::child::{Ask, Numbers, Ready};
 use crate::queries::{Postgres, Sqlite};
 use crate::service;
@@ -20,8 +20,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// What the parent can ask about, whichever way the shop is served.
 pub struct Control {
     pub stats: Vec<QueryStats>,
-    pub valve: Option<Arc<Valve>>,
-    pub hits_and_misses: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+    pub valve: Arc<Valve>,
+    /// Adds what only one of the two ways has numbers of.
+    pub more: Box<dyn Fn(&mut Numbers) + Send + Sync>,
 }
 
 /// Serves the shop as the command line says.
@@ -37,9 +38,10 @@ pub async fn run(serve: &Serve) -> Result<(), Failure> {
 
 async fn plain<B: crate::queries::Backend>(serve: &Serve) -> Result<(), Failure> {
     let stats = QueryStats::new("shop", B::DIALECT);
-    let shop = Plain::<B>::connect(&serve.url, stats.clone()).await?;
+    let valve = Arc::new(Valve::new());
+    let shop = Plain::<B>::connect(&serve.url, stats.clone(), Arc::clone(&valve)).await?;
     let router = service::routes(Arc::new(shop));
-    let control = Control { stats: vec![stats], valve: None, hits_and_misses: Box::new(|| (0, 0)) };
+    let control = Control { stats: vec![stats], valve, more: Box::new(|_| {}) };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let ready = Ready { shop: listener.local_addr()?, page: None, indexes: Vec::new() };
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
@@ -65,7 +67,7 @@ pub async fn converse(ready: &Ready, control: &Control) -> Result<(), Failure> {
                 tell(&())?;
             }
             Ask::Valve(position) => {
-                turn(control, position);
+                control.valve.turn(position);
                 tell(&())?;
             }
         }
@@ -81,20 +83,14 @@ fn tell(answer: &impl serde::Serialize) -> Result<(), Failure> {
 
 fn numbers(control: &Control) -> Numbers {
     let totals = || control.stats.iter().map(QueryStats::stats);
-    let (hits, misses) = (control.hits_and_misses)();
-    Numbers {
+    let mut numbers = Numbers {
         db_queries: totals().map(|total| total.queries).sum(),
         db_nanos: (totals().map(|total| total.seconds).sum::<f64>() * 1e9) as u64,
-        hits,
-        misses,
         peak_rss_kb: peak_rss_kb(),
-    }
-}
-
-fn turn(control: &Control, position: Position) {
-    if let Some(valve) = &control.valve {
-        valve.turn(position);
-    }
+        ..Numbers::default()
+    };
+    (control.more)(&mut numbers);
+    numbers
 }
 
 fn write_workload(stats: &[QueryStats], path: &Path) -> Result<(), Failure> {

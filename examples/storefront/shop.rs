@@ -166,6 +166,21 @@ pub struct Receipt {
     pub versions: Vec<(String, i64)>,
 }
 
+/// A placed order, as the shop itself remembers it until everybody has been told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    pub order: i64,
+    pub customer: i64,
+    pub total_cents: i64,
+    pub versions: Vec<(String, i64)>,
+}
+
+impl From<Placed> for Receipt {
+    fn from(placed: Placed) -> Self {
+        Self { order: placed.order, versions: placed.versions }
+    }
+}
+
 /// Why the shop could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ShopError {
