@@ -73,10 +73,16 @@ fn describe(index: &IndexAdvice) -> Index {
     let total =
         |cost: fn(&Gain) -> f64| serves.iter().map(|gain| gain.calls as f64 * cost(gain)).sum::<f64>();
     let (before, after) = (total(|gain| gain.cost_before), total(|gain| gain.cost_after));
+    let gain = match serves.len() {
+        0 => "serves no statement in the plans with all that is recommended".to_owned(),
+        number => format!(
+            "serves {number} {}, which cost {:.0} % less with all that is recommended",
+            if number == 1 { "statement" } else { "statements" },
+            (1.0 - after / before.max(f64::MIN_POSITIVE)) * 100.0
+        ),
+    };
     let reason = format!(
-        "serves {} of the statements, which cost {:.0} % less with all that is recommended; {:.1} MB; writes pay {:.2} % of the workload's cost",
-        serves.len(),
-        (1.0 - after / before.max(f64::MIN_POSITIVE)) * 100.0,
+        "{gain}; takes {:.1} MB; its upkeep is {:.2} % of what the workload costs",
         index.bytes as f64 / 1e6,
         index.upkeep * 100.0
     );

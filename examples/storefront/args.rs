@@ -16,7 +16,7 @@ pub struct Args {
     pub seconds: u64,
 
     /// Warm-up before each closed phase, in seconds; it is not measured.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub warm_up: u64,
 
     /// Requests per second of the open phase, the same before and after.

@@ -6,7 +6,7 @@ use crate::check::{Checker, Ledger};
 use crate::child::{Ask, Numbers, Service};
 use crate::place::{Place, Side};
 use crate::queries::{Postgres, Sqlite};
-use crate::report::{Chaos, Effect, Open, Report, Run};
+use crate::report::{Chaos, Effect, Open, Report, Run, Step};
 use crate::traffic::{Catalogue, Users};
 use perf_load::{Arrivals, Load, RunReport, Target};
 use std::error::Error;
@@ -243,8 +243,19 @@ fn summary(outcome: &RunReport, numbers: Numbers, side: Side) -> Run {
         peak_rss_mb: numbers.peak_rss_kb as f64 / 1024.0,
         hit_ratio: (side == Side::After && reads > 0).then(|| numbers.hits as f64 / reads as f64),
         errors_by_kind: outcome.errors.iter().map(|error| (error.kind.to_string(), error.count)).collect(),
+        steps: outcome.steps.iter().map(step).collect(),
         quantiles: quantiles.iter().map(|q| (*q, response.quantile_ms(*q))).collect(),
         findings: Default::default(),
+    }
+}
+
+fn step(step: &perf_load::StepReport) -> Step {
+    Step {
+        name: step.name.clone(),
+        requests: step.requests,
+        mean_ms: step.response.mean_ms,
+        p50_ms: step.response.p50_ms,
+        p99_ms: step.response.p99_ms,
     }
 }
 

@@ -34,10 +34,22 @@ pub struct Run {
     pub hit_ratio: Option<f64>,
     /// Errors by kind.
     pub errors_by_kind: Vec<(String, u64)>,
+    /// Each kind of request by itself.
+    pub steps: Vec<Step>,
     /// Points (quantile, milliseconds) for the chart.
     pub quantiles: Vec<(f64, f64)>,
     #[serde(flatten)]
     pub findings: Findings,
+}
+
+/// One kind of request of a phase.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    pub name: String,
+    pub requests: u64,
+    pub mean_ms: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
 }
 
 /// The open phase, at the same rate before and after.
