@@ -1,6 +1,7 @@
 //! The shop through perfkit: the same handlers and the same pages, behind a cache, a fair pool and a breaker, over the indexes
 //! that perf-dbopt recommended from the statements of the first run; orders that wait are written together.
 
+use crate::apart::Apart;
 use crate::args::Serve;
 use crate::chaos::Valve;
 use crate::child::{Numbers, Ready};
@@ -36,6 +37,7 @@ pub struct Tuned<B: Backend, M: Manager<Connection = B::Connection>> {
     source: Arc<Source<B, M>>,
     pages: Cache<Page, Answer>,
     writer: Writer,
+    apart: Arc<Apart>,
 }
 
 /// Where pages come from when they are not in the cache.
@@ -111,8 +113,9 @@ impl<B: PlaceTogether, M: Manager<Connection = B::Connection>> Tuned<B, M> {
         let pages =
             Pages { cache: cache.clone(), space: stack.space().clone(), shared, own_reads: Arc::default() };
         let own_reads = Arc::clone(&pages.own_reads);
-        let writer = Writer::start::<B, M>(writes.clone(), Arc::clone(&valve), pages);
-        let shop = Self { source, pages: cache.clone(), writer };
+        let apart = Arc::new(Apart::start()?);
+        let writer = Writer::start::<B, M>(&apart, writes.clone(), Arc::clone(&valve), pages);
+        let shop = Self { source, pages: cache.clone(), writer, apart };
         let serving = stack.serve(([127, 0, 0, 1], 0).into(), service::routes(Arc::new(shop))).await?;
         let page = stack.management().map(perfkit::http::ManagementServer::login_url).transpose()?;
         let ready = Ready { shop: serving.address(), page, indexes };
@@ -160,9 +163,11 @@ impl<B: Backend, M: Manager<Connection = B::Connection>> Shop for Tuned<B, M> {
     type Held = Hit<Page, Answer>;
 
     async fn page(&self, page: Page) -> Result<Hit<Page, Answer>, ShopError> {
-        let source = Arc::clone(&self.source);
+        let (source, apart) = (Arc::clone(&self.source), Arc::clone(&self.apart));
         let tags = [tag(&page.scope())];
-        let load = self.pages.load_with(&page, |context| async move { source.load(context.key()).await });
+        let load = self.pages.load_with(&page, |context| async move {
+            apart.run(async move { source.load(context.key()).await }).await
+        });
         load.tags(tags).await.map_err(ShopError::from)
     }
 

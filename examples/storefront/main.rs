@@ -15,6 +15,7 @@
 //! | `shop.rs`, `queries.rs`, `service.rs` | the shop: pages, SQL, handlers; the same in both runs |
 //! | `before.rs`, `after.rs` | the two ways to serve it; `advise.rs` makes the indexes of the second |
 //! | `writer.rs`, `group.rs`, `follow.rs` | the second way's writer: orders in groups, and what they do to pages in memory |
+//! | `apart.rs` | the second way's thread for statements |
 //! | `schema.rs`, `generate.rs` | the data |
 //! | `serve.rs`, `child.rs` | the process that serves, and how it is spoken to |
 //! | `traffic.rs`, `check.rs` | the users, and the comparison of their answers with the database |
@@ -26,6 +27,7 @@
 
 mod advise;
 mod after;
+mod apart;
 mod args;
 mod before;
 mod chaos;

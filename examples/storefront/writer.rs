@@ -4,6 +4,7 @@
 //! an order's share of a transaction is far smaller than the transaction. So a group takes whatever waits: alone an order is
 //! written at once, and under load the groups grow instead of the queue.
 
+use crate::apart::Apart;
 use crate::chaos::Valve;
 use crate::follow;
 use crate::group::PlaceTogether;
@@ -60,13 +61,13 @@ struct Book<B, M: Manager> {
 
 impl Writer {
     /// Starts the writer, which ends when this is dropped.
-    pub fn start<B, M>(database: Database<M>, valve: Arc<Valve>, pages: Pages) -> Self
+    pub fn start<B, M>(apart: &Apart, database: Database<M>, valve: Arc<Valve>, pages: Pages) -> Self
     where
         B: PlaceTogether,
         M: Manager<Connection = B::Connection>,
     {
         let (sender, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Book { database, valve, pages, backend: PhantomData::<fn() -> B> }.keep(queue));
+        apart.spawn(Book { database, valve, pages, backend: PhantomData::<fn() -> B> }.keep(queue));
         Self(sender)
     }
 
