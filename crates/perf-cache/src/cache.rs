@@ -3,12 +3,14 @@
 use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
-use crate::engine::{Discarded, Held, lane, with_lane};
+use crate::engine::{Discarded, Held, with_lane};
 use crate::entry::{Draft, Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
 use crate::key::CacheKey;
-use crate::load::{Adaptive, Failures, Find, Flights, Gate, GetOrLoad, LoadCall, Optional, Plain, Value};
+use crate::load::{
+    Adaptive, Failures, Find, Flights, Gate, GetOrLoad, Glance, LoadCall, Optional, Plain, Value,
+};
 use crate::memory::{Memory, SLIDE_STEP};
 use crate::observe::{CurvePoint, HotKey, Observer, Shadow};
 use crate::remote::port::Position;
@@ -60,6 +62,8 @@ pub(crate) struct Inner<K, V> {
     pub(crate) numbers: Numbers,
     pub(crate) observer: Observer<K>,
     pub(crate) shadow: Option<Shadow<V>>,
+    /// Whether there is more to a read than its answer: an observer, or hits to verify.
+    pub(crate) is_watched: bool,
     pub(crate) gate: Gate,
     pub(crate) failures: Failures<K>,
     /// Its name among all nodes, if there are others.
@@ -84,7 +88,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         let identity = space.remote.as_ref().map(|_| Identity::new(&space.name, own));
+        let (observer, shadow) = (Observer::new(id, &config), parts.shadow.take());
         Self(Arc::new(Inner {
+            is_watched: observer.is_on() || shadow.is_some(),
             id,
             name,
             engine: Memory::new(&config, parts.listener.take().as_ref()),
@@ -94,8 +100,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             gate: Gate::new(config.max_loads, config.when_full, space.loads.clone()),
             space,
             numbers: Numbers::default(),
-            observer: Observer::new(id, &config),
-            shadow: parts.shadow.take(),
+            observer,
+            shadow,
             failures: Failures::new(),
             hasher,
             parts,
@@ -113,19 +119,11 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let inner = &*self.0;
-        let now = tick();
-        let hash = inner.hash(key);
-        if inner.observer.is_sampled(hash) {
-            inner.observe(hash, key);
+        let (now, hash) = (tick(), inner.hash(key));
+        match inner.glance(hash, key, now) {
+            Glance::Hit(hit) => Some(hit),
+            other => inner.lookup(inner.found(other, hash, key), now).hit(),
         }
-        let found = match lane() {
-            Some(lane) => match inner.engine.get(lane, hash, key) {
-                Some(held) if inner.is_plain(&held, now) => return inner.serve(lane, held),
-                found => found,
-            },
-            None => inner.held(hash, key),
-        };
-        inner.lookup(found, now).hit()
     }
 
     /// Like [`Cache::get`], but tells "there is nothing" from "not known".
@@ -136,12 +134,11 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let inner = &*self.0;
-        let now = tick();
-        let hash = inner.hash(key);
-        if inner.observer.is_sampled(hash) {
-            inner.observe(hash, key);
+        let (now, hash) = (tick(), inner.hash(key));
+        match inner.glance(hash, key, now) {
+            Glance::Hit(hit) => Lookup::Found(hit),
+            other => inner.lookup(inner.found(other, hash, key), now),
         }
-        inner.lookup(inner.held(hash, key), now)
     }
 
     /// Whether [`Cache::get`] would return a value. Not counted as a read.
@@ -170,6 +167,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
+    #[inline]
     pub fn get_or_load<'c, Q, F>(&'c self, key: &'c Q, loader: F) -> GetOrLoad<'c, K, V, Q, F>
     where
         K: Borrow<Q>,
@@ -185,6 +183,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
+    #[inline]
     pub fn find_or_load<'c, Q, F>(&'c self, key: &'c Q, loader: F) -> LoadCall<'c, K, V, Q, Optional<F>, Find>
     where
         K: Borrow<Q>,
@@ -216,6 +215,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
+    #[inline]
     pub fn load_with<'c, Q, F, Fut>(
         &'c self,
         key: &'c Q,
@@ -236,6 +236,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
+    #[inline]
     pub fn find_with<'c, Q, F, Fut>(
         &'c self,
         key: &'c Q,

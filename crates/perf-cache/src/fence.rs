@@ -12,6 +12,9 @@ use std::sync::{PoisonError, RwLock};
 /// tags that only the load's result reveals are covered like those known before.
 #[derive(Debug)]
 pub(crate) struct Fences {
+    /// What an entry must have seen to be served without a second look: the newest number, or more than there can be while
+    /// the gate is closed. It changes under the lock of the table.
+    gate: AtomicU64,
     /// The number of the newest fence; it is published after the table holds that fence.
     newest: AtomicU64,
     /// Nothing older than this is valid: what was fenced before it has been forgotten.
@@ -23,9 +26,11 @@ pub(crate) struct Fences {
 impl Fences {
     /// Fences kept one by one: 64 Ki tags take about 2 MiB.
     pub(crate) const LIMIT: usize = 65_536;
+    const CLOSED: u64 = u64::MAX;
 
     pub(crate) fn new(limit: usize) -> Self {
         Self {
+            gate: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             tags: RwLock::default(),
@@ -39,6 +44,30 @@ impl Fences {
         self.newest.load(Ordering::Acquire)
     }
 
+    /// What an entry must have seen to be served without a second look.
+    #[inline]
+    pub(crate) fn gate(&self) -> u64 {
+        self.gate.load(Ordering::Acquire)
+    }
+
+    /// While the gate is closed, every entry is looked at a second time. One at a time closes and opens it.
+    pub(crate) fn close(&self, closed: bool) {
+        if closed == (self.gate() == Self::CLOSED) {
+            return;
+        }
+        let _table = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        let gate = if closed { Self::CLOSED } else { self.newest.load(Ordering::Relaxed) };
+        self.gate.store(gate, Ordering::Release);
+    }
+
+    /// Makes a number the newest. Under the lock of the table.
+    fn publish(&self, number: u64) {
+        self.newest.store(number, Ordering::Release);
+        if self.gate.load(Ordering::Relaxed) != Self::CLOSED {
+            self.gate.store(number, Ordering::Release);
+        }
+    }
+
     /// Fences tags, all with one number, and returns it.
     pub(crate) fn tags(&self, tags: impl IntoIterator<Item = u64>) -> u64 {
         let mut table = self.tags.write().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +78,7 @@ impl Fences {
             }
             table.insert(tag, number);
         }
-        self.newest.store(number, Ordering::Release);
+        self.publish(number);
         number
     }
 
@@ -58,7 +87,7 @@ impl Fences {
         let _table = self.tags.write().unwrap_or_else(PoisonError::into_inner);
         let number = self.newest.load(Ordering::Relaxed) + 1;
         publish(number);
-        self.newest.store(number, Ordering::Release);
+        self.publish(number);
         number
     }
 
@@ -68,7 +97,7 @@ impl Fences {
         let number = self.newest.load(Ordering::Relaxed) + 1;
         table.clear();
         self.floor.store(number, Ordering::Release);
-        self.newest.store(number, Ordering::Release);
+        self.publish(number);
     }
 
     /// Whether what was loaded as of `as_of` and depends on `tags` is still valid.
@@ -122,6 +151,18 @@ mod tests {
         fences.tags([1]);
         assert!(!fences.allow(before, &[1]) && fences.allow(before, &[2]) && fences.allow(before, &[]));
         assert!(fences.allow(fences.newest(), &[1]));
+    }
+
+    #[test]
+    fn no_entry_passes_a_closed_gate_and_an_open_one_is_at_the_newest_fence() {
+        let fences = Fences::new(4);
+        fences.tags([1]);
+        assert_eq!(fences.gate(), fences.newest());
+        fences.close(true);
+        fences.tags([2]);
+        assert_eq!((fences.gate(), fences.newest()), (u64::MAX, 2));
+        fences.close(false);
+        assert_eq!(fences.gate(), 2);
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl<K, V> Hit<K, V> {
         })
     }
 
+    /// Of an entry that is known to have a value.
+    #[inline(always)]
+    pub(crate) const fn of_value(held: Held<K, V>) -> Self {
+        Self { held }
+    }
+
     /// `None` when the entry remembers that there is nothing.
     #[inline]
     pub(crate) fn fresh(held: Held<K, V>) -> Option<Self> {
@@ -135,7 +141,7 @@ impl<K, V> Deref for Hit<K, V> {
     fn deref(&self) -> &V {
         match &self.held.value {
             Some(value) => value,
-            // `new` refuses entries without a value, and the value of an entry never changes.
+            // Entries without a value never become a hit, and the value of an entry never changes.
             None => unreachable!("a hit is never made of an entry without a value"),
         }
     }

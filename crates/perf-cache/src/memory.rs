@@ -41,16 +41,31 @@ impl<K: crate::Key, V: Send + Sync + 'static> Memory<K, V> {
         }
     }
 
-    #[inline]
     pub(crate) fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.values.get(lane, hash, key) {
-            Some(held) => Some(held),
-            None => self.negative()?.get(lane, hash, key),
-        }
+        self.value(lane, hash, key).or_else(|| self.nothing(lane, hash, key))
+    }
+
+    /// The entry of a key that has a value.
+    #[inline(always)]
+    pub(crate) fn value<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.values.get(lane, hash, key)
+    }
+
+    /// The entry that remembers that there is nothing under a key.
+    pub(crate) fn nothing<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.negative()?.get(lane, hash, key)
     }
 
     /// The engine of negative entries, if there ever was one.

@@ -57,6 +57,7 @@ impl SpaceInner {
         } else {
             self.degraded_since.fetch_min(tick().0, Ordering::AcqRel);
         }
+        self.fences.close(!followed);
     }
 
     /// Invalidations may have been missed: nothing loaded so far is served any more.
@@ -313,6 +314,7 @@ impl CacheSpaceBuilder {
             names: Mutex::default(),
         });
         if let Some(remote) = &inner.remote {
+            inner.fences.close(true);
             remote.start(&inner);
         }
         Ok(CacheSpace(inner))

@@ -22,29 +22,35 @@ pub(crate) struct Held<T> {
     owns: PhantomData<Arc<T>>,
 }
 
-/// What keeps it: the hazard slot that announces it, or else a count (null), to which a note may be pinned (the address of
-/// its `Arc`, plus one).
+/// What keeps it: the hazard slot that announces it, or else a count, told by the lowest bit, to which a note may be pinned
+/// (the address of its `Arc` in the other bits).
 #[derive(Clone, Copy, PartialEq)]
 struct How(*const ());
 
-const NOTED: usize = 1;
+const COUNTED: usize = 1;
 const _: () =
-    assert!(align_of::<Slot>() > NOTED && align_of::<Freshness>() > NOTED, "the lowest bit must be free");
+    assert!(align_of::<Slot>() > COUNTED && align_of::<Freshness>() > COUNTED, "the lowest bit must be free");
 
 impl How {
-    const COUNTED: Self = Self(ptr::null());
+    const COUNTED: Self = Self(ptr::without_provenance(COUNTED));
 
     fn announced(slot: &'static Slot) -> Self {
         Self(ptr::from_ref(slot).cast())
     }
 
     fn noted(note: Arc<Freshness>) -> Self {
-        Self(Arc::into_raw(note).cast::<()>().map_addr(|address| address | NOTED))
+        Self(Arc::into_raw(note).cast::<()>().map_addr(|address| address | COUNTED))
+    }
+
+    #[inline]
+    fn is_counted(self) -> bool {
+        self.0.addr() & COUNTED != 0
     }
 
     #[inline]
     fn note(self) -> Option<*const Freshness> {
-        (self.0.addr() & NOTED != 0).then(|| self.0.map_addr(|address| address & !NOTED).cast())
+        let is_noted = self.is_counted() && self != Self::COUNTED;
+        is_noted.then(|| self.0.map_addr(|address| address & !COUNTED).cast())
     }
 }
 
@@ -122,10 +128,10 @@ impl<T> Clone for Held<T> {
 impl<T> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.how == How::COUNTED || self.how.note().is_some() {
+        if self.how.is_counted() {
             give_back(self.it, self.how);
         } else {
-            // SAFETY: neither null nor a note, so it is the address of a slot, which lives for ever.
+            // SAFETY: not counted, so it is the address of a slot, which lives for ever.
             unsafe { &*self.how.0.cast::<Slot>() }.clear();
         }
     }
@@ -154,7 +160,7 @@ impl<T> Place<T> {
     }
 
     /// What is here, announced in this lane, which should be the calling thread's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn load_in(&self, lane: &'static Lane) -> Option<Held<T>> {
         let it = NonNull::new(self.it.load(Ordering::Acquire))?;
         let slot = lane.first();

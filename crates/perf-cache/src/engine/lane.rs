@@ -74,7 +74,7 @@ impl Lane {
     }
 
     /// Announces an address. What is read afterwards is read after the announcement can be seen.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn announce(&self, slot: &Slot, address: usize) {
         slot.set(address);
         if self.is_fenced_by_others {
@@ -105,7 +105,7 @@ struct Stripe {
 }
 
 impl LaneCounter {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn increment_in(&self, lane: &Lane) {
         match self.0.get(lane.index) {
             // Nobody else writes this cell, so nothing can come between the load and the store.

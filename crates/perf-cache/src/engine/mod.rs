@@ -165,7 +165,8 @@ macro_rules! either {
 }
 
 impl<K: crate::Key, V: Send + Sync + 'static> Engine<K, V> for AnyEngine<K, V> {
-    #[inline]
+    // A hit is so few steps that a call in between would show.
+    #[inline(always)]
     fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,

@@ -4,11 +4,13 @@ use super::{LoadOptions, Loader, Start};
 use crate::cache::Cache;
 use crate::clock::{Tick, tick};
 use crate::config::CancelPolicy;
-use crate::engine::{Held, lane};
 use crate::error::{Failure, LoadError};
 use crate::hit::{Freshness, Hit};
 use crate::tag::Tag;
-use crate::{Key, load::run::Probe};
+use crate::{
+    Key,
+    load::run::{Glance, Probe},
+};
 use perf_core::{Deadline, time};
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -57,6 +59,10 @@ pub trait Finish<K, V> {
     /// What a call gives that ends with this.
     #[doc(hidden)]
     fn finish(hit: Option<Hit<K, V>>) -> Option<Self::Output>;
+
+    /// What a call gives that has a value.
+    #[doc(hidden)]
+    fn with(hit: Hit<K, V>) -> Self::Output;
 }
 
 impl<K, V> Finish<K, V> for Value {
@@ -64,6 +70,11 @@ impl<K, V> Finish<K, V> for Value {
 
     #[inline]
     fn finish(hit: Option<Hit<K, V>>) -> Option<Hit<K, V>> {
+        hit
+    }
+
+    #[inline]
+    fn with(hit: Hit<K, V>) -> Hit<K, V> {
         hit
     }
 }
@@ -75,9 +86,15 @@ impl<K, V> Finish<K, V> for Find {
     fn finish(hit: Option<Hit<K, V>>) -> Option<Option<Hit<K, V>>> {
         Some(hit)
     }
+
+    #[inline]
+    fn with(hit: Hit<K, V>) -> Option<Hit<K, V>> {
+        Some(hit)
+    }
 }
 
 impl<'c, K, V, Q: ?Sized, L, O> LoadCall<'c, K, V, Q, L, O> {
+    #[inline]
     pub(crate) const fn new(cache: &'c Cache<K, V>, key: &'c Q, loader: L) -> Self {
         Self { cache, key, loader: Some(loader), options: None, slow: None, output: PhantomData }
     }
@@ -133,37 +150,31 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.slow.is_none() && this.loader.is_some() {
-            let inner = &*this.cache.0;
-            let now = tick();
-            let hash = inner.hash(this.key);
-            if inner.observer.is_sampled(hash) {
-                inner.observe(hash, this.key);
-            }
-            let found = match lane() {
-                Some(lane) if inner.shadow.is_none() => match inner.engine.get(lane, hash, this.key) {
-                    Some(held) if inner.is_plain(&held, now) => {
-                        this.loader = None;
-                        return finish::<O, _, _, _>(inner.serve(lane, held));
-                    }
-                    found => found,
-                },
-                _ => inner.held(hash, this.key),
-            };
-            if let Some(ready) = this.begin(found, hash, now) {
-                return ready;
-            }
+        if this.loader.is_none() {
+            return unboxed(this.wait(context));
         }
-        this.wait(context)
+        let inner = &*this.cache.0;
+        let (now, hash) = (tick(), inner.hash(this.key));
+        match inner.glance(hash, this.key, now) {
+            Glance::Hit(hit) => {
+                this.loader = None;
+                Poll::Ready(Ok(O::with(hit)))
+            }
+            other => unboxed(this.begin(other, hash, now, context)),
+        }
     }
 }
 
-/// How a call ends.
-type Ended<O, K, V, E> = Poll<Result<<O as Finish<K, V>>::Output, LoadError<E>>>;
+/// How a call ends. An error is large, and boxed where that keeps hits small.
+type Ended<O, K, V, E> = Poll<Result<<O as Finish<K, V>>::Output, Box<LoadError<E>>>>;
+
+fn finish<O: Finish<K, V>, K, V, E>(hit: Option<Hit<K, V>>) -> Ended<O, K, V, E> {
+    Poll::Ready(O::finish(hit).ok_or_else(|| Box::new(LoadError::Missing)))
+}
 
 #[inline]
-fn finish<O: Finish<K, V>, K, V, E>(hit: Option<Hit<K, V>>) -> Ended<O, K, V, E> {
-    Poll::Ready(O::finish(hit).ok_or(LoadError::Missing))
+fn unboxed<T, E>(ended: Poll<Result<T, Box<E>>>) -> Poll<Result<T, E>> {
+    ended.map(|ended| ended.map_err(|error| *error))
 }
 
 impl<'c, K, V, Q, L, O> LoadCall<'c, K, V, Q, L, O>
@@ -176,38 +187,45 @@ where
 {
     /// Answers with what memory has, or begins to wait for a load.
     #[inline(never)]
-    fn begin(&mut self, found: Option<Held<K, V>>, hash: u64, now: Tick) -> Option<Ended<O, K, V, L::Error>> {
+    fn begin(
+        &mut self,
+        glance: Glance<K, V>,
+        hash: u64,
+        now: Tick,
+        context: &mut Context<'_>,
+    ) -> Ended<O, K, V, L::Error> {
         let inner = &self.cache.0;
-        let loader = self.loader.take()?;
+        let found = inner.found(glance, hash, self.key);
+        let Some(loader) = self.loader.take() else { return Poll::Pending };
         if let Some(shadow) = &inner.shadow
             && shadow.is_due()
             && let Some(held) = inner.fresh(hash, self.key)
         {
             inner.verify(boxed(loader), &held);
-            return Some(finish::<O, _, _, _>(Hit::new(held, Freshness::Fresh)));
+            return finish::<O, _, _, _>(Hit::new(held, Freshness::Fresh));
         }
         let options = self.options.take().unwrap_or(LoadOptions::NONE);
         match inner.probe(found, now) {
-            Probe::Ready(held, freshness) => Some(finish::<O, _, _, _>(Hit::new(held, freshness))),
+            Probe::Ready(held, freshness) => finish::<O, _, _, _>(Hit::new(held, freshness)),
             Probe::Refresh(held, freshness) => {
                 inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);
-                Some(finish::<O, _, _, _>(Hit::new(held, freshness)))
+                finish::<O, _, _, _>(Hit::new(held, freshness))
             }
             Probe::Load(_) => {
                 self.slow = Some(Box::pin(inner.wait_for(hash, self.key.to_owned(), boxed(loader), options)));
-                None
+                self.wait(context)
             }
         }
     }
 
     #[inline(never)]
-    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Result<O::Output, LoadError<L::Error>>> {
+    fn wait(&mut self, context: &mut Context<'_>) -> Ended<O, K, V, L::Error> {
         let Some(slow) = &mut self.slow else { return Poll::Pending };
         let ended = std::task::ready!(slow.as_mut().poll(context));
         self.slow = None;
         match ended {
             Ok(hit) => finish::<O, _, _, _>(hit),
-            Err(failure) => Poll::Ready(Err(failure.typed())),
+            Err(failure) => Poll::Ready(Err(Box::new(failure.typed()))),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use flight::{Flights, Landing};
 pub(crate) use gate::Gate;
 pub(crate) use loader::Found;
 pub(crate) use options::LoadOptions;
-pub(crate) use run::{Probe, caught};
+pub(crate) use run::{Glance, Probe, caught};
 
 /// A load under way, its error's type erased so that different call sites can share it.
 pub type LoadFuture<V> = Pin<Box<dyn Future<Output = Result<Loaded<V>, Erased>> + Send>>;

@@ -8,7 +8,7 @@ use super::{LoadContext, LoadOptions, Start, chain::Link};
 use crate::Key;
 use crate::cache::Inner;
 use crate::clock::{Tick, tick};
-use crate::engine::{Held, Lane, with_lane};
+use crate::engine::{Held, Lane, lane, with_lane};
 use crate::entry::Age;
 use crate::error::{Erased, Failure};
 use crate::hit::{Freshness, Hit};
@@ -34,18 +34,73 @@ pub(crate) enum Probe<K, V> {
     Load(Option<Held<K, V>>),
 }
 
+/// What a glance at memory gives.
+pub(crate) enum Glance<K, V> {
+    /// Served, and counted.
+    Hit(Hit<K, V>),
+    /// There is an entry with a value, about which there is something to decide.
+    Held(Held<K, V>),
+    /// There is no value.
+    Missed,
+    /// Not looked.
+    Averted,
+}
+
 impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
-    /// Whether the entry may be served as it is, which is all that most hits ask: nothing was fenced since it was last
-    /// looked at, the log is followed, and it is neither due for a refresh nor past its life.
-    #[inline]
-    pub(crate) fn is_plain(&self, held: &Held<K, V>, now: Tick) -> bool {
-        held.seen() >= self.space.fences.newest()
-            && held.is_calm(now)
-            && self.space.degraded_since.load(Ordering::Relaxed) == u64::MAX
+    /// Looks for a key as most hits find theirs, in as few steps as there can be: it is among the values, and may be served
+    /// as it is, since nothing was fenced after it was last looked at, the log is followed, and it is neither due for a
+    /// refresh nor past its life. Everything else is left to [`Inner::found`].
+    ///
+    /// Its steps are counted, so it is made part of its callers, and they of theirs.
+    #[inline(always)]
+    pub(crate) fn glance<Q>(&self, hash: u64, key: &Q, now: Tick) -> Glance<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if self.is_watched && self.watch(hash, key) {
+            return Glance::Averted;
+        }
+        let Some(lane) = lane() else { return Glance::Averted };
+        match self.engine.value(lane, hash, key) {
+            Some(held) if held.seen() >= self.space.fences.gate() && held.is_calm(now) => {
+                self.numbers.hits.increment_in(lane);
+                Glance::Hit(Hit::of_value(held))
+            }
+            Some(held) => Glance::Held(held),
+            None => Glance::Missed,
+        }
     }
 
-    /// Serves an entry for which [`Inner::is_plain`] holds, and counts it.
-    #[inline]
+    /// Shows a read to the observer, if it is one to look at. Whether hits may have to be verified as well.
+    #[inline(never)]
+    fn watch<Q>(&self, hash: u64, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        if self.observer.is_sampled(hash) {
+            self.observe(hash, key);
+        }
+        self.shadow.is_some()
+    }
+
+    /// What the engine has of a key, after a glance that was not enough. A hit has been served, and is nothing here.
+    #[inline(never)]
+    pub(crate) fn found<Q>(&self, glance: Glance<K, V>, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match glance {
+            Glance::Held(held) => Some(held),
+            Glance::Missed => with_lane(|lane| self.engine.nothing(lane, hash, key)),
+            Glance::Averted => self.held(hash, key),
+            Glance::Hit(_) => None,
+        }
+    }
+
+    /// Serves an entry that is fresh, and counts it.
     pub(crate) fn serve(&self, lane: &Lane, held: Held<K, V>) -> Option<Hit<K, V>> {
         let hit = Hit::fresh(held);
         match hit {

@@ -71,16 +71,15 @@ impl<K: Clone> Observer<K> {
         }
     }
 
+    /// Whether any read is looked at.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Whether this read is one of those that are looked at.
     #[inline]
     pub(crate) fn is_sampled(&self, hash: u64) -> bool {
-        self.is_on && self.is_due(hash)
-    }
-
-    /// Kept out of the way of caches that are not observed.
-    #[inline(never)]
-    fn is_due(&self, hash: u64) -> bool {
-        sample::is_due() | self.is_in_curve(hash)
+        self.is_on && (sample::is_due() | self.is_in_curve(hash))
     }
 
     #[inline]

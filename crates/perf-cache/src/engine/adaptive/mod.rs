@@ -189,7 +189,7 @@ impl<K, V> Drop for Shard<K, V> {
 }
 
 impl<K: Eq + Send + Sync, V: Send + Sync> Engine<K, V> for Adaptive<K, V> {
-    #[inline]
+    #[inline(always)]
     fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Option<Held<K, V>>
     where
         K: Borrow<Q>,

@@ -41,7 +41,7 @@ impl Record {
     }
 
     /// Notes a hit of the thread that has this lane.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hit<K, V>(&self, lane: &Lane, entry: &Entry<K, V>) {
         let (look, noted) = (self.looks.load(Ordering::Relaxed), entry.noted());
         if noted != look + TIMES {

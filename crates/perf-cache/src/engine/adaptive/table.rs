@@ -113,7 +113,7 @@ impl<K, V> Table<K, V> {
 
 impl<K: Eq, V> Table<K, V> {
     /// The entry of a key, without a lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get<Q>(&self, lane: &'static Lane, hash: u64, key: &Q) -> Found<K, V>
     where
         K: Borrow<Q>,
