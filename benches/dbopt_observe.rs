@@ -6,6 +6,7 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::Tokenizer;
 use sqlx::{Connection, SqliteConnection};
 use std::hint::black_box;
+use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -46,6 +47,9 @@ fn record() {
     let off = QueryStats::new("off", Dialect::Postgres);
     off.set_enabled(false);
     (0..10_000).for_each(|_| stats.start(black_box(SHORT)).done(1));
+    // A histogram makes room for an octave when it first sees it. A thread that is held up for a moment must not look like
+    // a query that allocates, so every octave up to a quarter of a second has been seen.
+    (4..=28).for_each(|octave| stats.record(SHORT, Duration::from_nanos(1 << octave), 1));
     let allocations = allocations_during(|| (0..1000).for_each(|_| stats.start(black_box(SHORT)).done(1)));
     Contest::new("record")
         .entry("ours", |n| (0..n).for_each(|_| stats.start(black_box(SHORT)).done(1)))

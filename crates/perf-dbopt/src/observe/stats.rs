@@ -108,7 +108,7 @@ impl QueryStats {
     }
 
     /// Begins recording one query by hand, for drivers other than sqlx.
-    #[inline]
+    #[inline(always)]
     #[must_use = "a recording that is dropped at once counts as a cancelled query"]
     pub fn start(&self, sql: &str) -> Recording {
         Recording::start(self, sql)
