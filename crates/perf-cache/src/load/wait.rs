@@ -155,7 +155,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         has_stale: bool,
         deadline: Deadline,
     ) -> Option<Landing<K, V>> {
-        deadline.earliest(self.soft(has_stale)).run(seat.landed()).await.ok()
+        seat.landed_by(deadline.earliest(self.soft(has_stale))).await
     }
 
     /// When a caller makes do with a stale value.
