@@ -128,20 +128,19 @@ impl<'p> Course<'p> {
                 held
             }
         };
+        let mut inside = Inside::outside(&self.stages.per_attempt);
+        if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
+            drop(held);
+            passes.leave(Outcome::Cancelled, None, &Now::lazy());
+            counting.ended(Outcome::Cancelled);
+            return Err(signal::refuse(worth_waiting(rejected, deadline)));
+        }
+        // Only a call that is made pays for retries: refused ones would fill the budget while the dependency is down.
         if let Some(budget) = self.budget {
             budget.deposit();
         }
         let mut series = Series::new(deadline, call.idempotent.unwrap_or(self.stages.idempotent));
-        let mut last = None;
         loop {
-            let mut inside = Inside::outside(&self.stages.per_attempt);
-            if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
-                drop(held);
-                let outcome = last.as_ref().map_or(Outcome::Cancelled, |(_, outcome)| *outcome);
-                passes.leave(outcome, series.started, &Now::lazy());
-                counting.ended(outcome);
-                return Err(refused(rejected, last, deadline));
-            }
             let (mut started, mut over) = (None, None);
             let result = match self.stages.hedge.as_ref().filter(|_| series.idempotent) {
                 None => {
@@ -186,13 +185,21 @@ impl<'p> Course<'p> {
                     return result;
                 }
                 Some(wait) => {
-                    last = result.err().map(|error| (error, verdict.outcome));
+                    let last = result.err().map(|error| (error, verdict.outcome));
                     if let Some(until) = wait {
                         timer.as_mut().until(until).await;
                     }
+                    inside = Inside::outside(&self.stages.per_attempt);
+                    if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
+                        drop(held);
+                        let outcome = last.as_ref().map_or(Outcome::Cancelled, |(_, outcome)| *outcome);
+                        passes.leave(outcome, series.started, &Now::lazy());
+                        counting.ended(outcome);
+                        return Err(refused(rejected, last, deadline));
+                    }
+                    self.retried(&mut series);
                 }
             }
-            self.retried(&mut series);
         }
     }
 
