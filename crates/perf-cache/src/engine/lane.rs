@@ -192,9 +192,18 @@ impl Lanes {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).returned.push(index);
     }
 
+    /// Whether no other thread has a lane, so that nobody needs to pass a fence. One that takes a lane after this takes it
+    /// under the same lock, and so sees everything that was removed before; one that gave its lane back has done that too.
+    fn are_all_ours(&self) -> bool {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.used - free.returned.len() == usize::from(lane().is_some())
+    }
+
     /// Every address in use by any thread that had it before this call, in order; `None` when that cannot be told now.
     fn in_use(&self) -> Option<Vec<usize>> {
-        membarrier::all_threads_pass_a_fence()?;
+        if !self.are_all_ours() {
+            membarrier::all_threads_pass_a_fence()?;
+        }
         let mut addresses = Vec::new();
         for lane in self.chunks.iter().map_while(OnceLock::get).flatten() {
             lane.collect(&mut addresses);

@@ -13,6 +13,7 @@ use crate::error::Failure;
 use crate::hit::{Freshness, Hit};
 use perf_core::{Deadline, Reason, time};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a caller finds when it comes to load.
 pub(super) enum Step<K: Key, V: Send + Sync + 'static> {
@@ -58,8 +59,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 Step::Join { seat, joined_at } => (seat, Some((joined_at, start))),
                 Step::Lead { seat, landed } => {
                     let soft = self.soft(stale.is_some()).earliest(deadline);
-                    // Out of time: the flight goes on by itself, and the wait below ends at once.
-                    let _ = soft.run(Departing::new(landed, start).depart()).await;
+                    let departing = Departing::new(landed, start).depart();
+                    if self.outlasts_the_store(soft) {
+                        departing.await;
+                    } else {
+                        // Out of time: the flight goes on by itself, and the wait below ends at once.
+                        let _ = soft.run(departing).await;
+                    }
                     (seat, None)
                 }
             };
@@ -81,6 +87,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 }
             }
         }
+    }
+
+    /// Whether the second tier's own limit ends a read before this does, so that no second timer is needed.
+    fn outlasts_the_store(&self, deadline: Deadline) -> bool {
+        let limit = self.space.remote.as_ref().map_or(Duration::ZERO, |remote| remote.timeout);
+        // A dictionary may have to be fetched as well, in the same time again.
+        deadline.allows(time::now(), limit * 3)
     }
 
     /// When the caller gives up.

@@ -167,7 +167,9 @@ impl<K, V> State<K, V> {
 
     /// Lets go of what was taken out, once there is enough of it and as far as nobody reads it any more.
     fn sweep(&mut self, capacity: u64, to: &mut Discarded<K, V>) {
-        if self.bin.len() >= BATCH || self.binned > capacity / WAITING {
+        // A cache of a few entries would look at every eviction; a quarter of it may wait there.
+        let waiting = (capacity / WAITING).max((capacity / 4).min(BATCH as u64));
+        if self.bin.len() >= BATCH || self.binned > waiting {
             self.sweep_now(to);
         }
     }
