@@ -285,3 +285,28 @@ async fn closing_in_every_phase_leaves_nothing_behind() {
         assert!(matches!(pool.acquire().await, Err(Error::Rejected(_))));
     }
 }
+
+/// Go's TestSingleOpenConn: one connection serves any number of callers in turn, and is the only one ever made.
+#[tokio::test(start_paused = true)]
+async fn a_pool_of_one_serves_everybody_with_one_connection() {
+    let fake = Fake::new().slow(ms(20));
+    let pool = Pool::builder(fake.clone()).max(1).build().unwrap();
+    callers(&pool, 50, ms(3)).await;
+    assert_eq!(fake.connects(), 1);
+    assert_full_capacity(&pool).await;
+}
+
+/// Go's TestMaxOpenConnsOnBusy: a limit lowered while all connections are in use is reached as they come back.
+#[tokio::test(start_paused = true)]
+async fn a_limit_lowered_while_all_are_busy_is_reached_as_they_return() {
+    let fake = Fake::new();
+    let pool = Pool::builder(fake.clone()).max(3).build().unwrap();
+    let leases =
+        [pool.acquire().await.unwrap(), pool.acquire().await.unwrap(), pool.acquire().await.unwrap()];
+    pool.resize(2).unwrap();
+    assert_eq!(pool.stats().leased, 3, "nothing is taken from those who have it");
+    drop(leases);
+    settle().await;
+    assert_eq!(pool.stats().size, 2);
+    assert_full_capacity(&pool).await;
+}

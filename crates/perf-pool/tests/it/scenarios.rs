@@ -44,7 +44,8 @@ async fn a_hundred_workers_on_ten_connections_take_turns() {
 /// A pool is an M/M/c queue: the share of callers that wait is the one that Erlang's formula gives.
 #[tokio::test(start_paused = true)]
 async fn the_share_of_callers_that_wait_is_erlangs() {
-    for (size, load) in [(8, 5.0), (10, 5.0), (14, 10.0)] {
+    let rows = [(8, 5.0), (10, 5.0), (14, 10.0), (17, 10.0), (25, 20.0), (29, 20.0), (58, 50.0), (65, 50.0)];
+    for (size, load) in rows {
         let pool = Pool::builder(Fake::new())
             .max(size)
             .min_idle(size)
@@ -63,7 +64,8 @@ async fn the_share_of_callers_that_wait_is_erlangs() {
         let start: Instant = time::now();
         let mut at = 0.0;
         let mut callers = Vec::new();
-        for _ in 0..6000 {
+        // The time of 1,200 holds or more, so that there are many busy periods however large the pool.
+        for _ in 0..(1_200.0 * load) as u32 {
             at += rng.exponential(1.0 / load);
             let hold = Duration::from_secs_f64(rng.exponential(1.0));
             time::sleep_until(start + Duration::from_secs_f64(at)).await;
