@@ -269,6 +269,42 @@ fn budgets() {
         (0..10_000).for_each(|_| tower::retry::budget::Budget::deposit(&tower));
         let allowed = (0..30_000).map(|_| u32::from(tower::retry::budget::Budget::withdraw(&tower))).sum();
         show("budget", "tower", verdict(allowed));
+        show("budget", "tower-resilience", verdict(tower_resilience_budget(ratio)));
+    }
+}
+
+/// Its budget knows no ratio, but amounts to pay in and to take out. It begins full, so it is emptied first, without asking
+/// once too often, which would lower its limit.
+fn tower_resilience_budget(ratio: f32) -> u32 {
+    const RETRY: usize = 10_000;
+    let budget =
+        tower_resilience_retry::RetryBudgetBuilder::new().aimd().min_budget(1).max_budget(10_000 * RETRY);
+    let budget = made(
+        budget
+            .deposit_amount((f64::from(ratio) * RETRY as f64).round() as usize)
+            .withdraw_amount(RETRY)
+            .build(),
+    );
+    (0..10_000).for_each(|_| _ = budget.try_withdraw());
+    (0..10_000).for_each(|_| budget.deposit());
+    (0..30_000).take_while(|_| budget.try_withdraw()).map(|_| 1).sum()
+}
+
+/// Peers that have nothing of what is judged here.
+const ABSENT: [(&str, &str); 7] = [
+    ("governor", "limits rates"),
+    ("backon", "retries without a budget"),
+    ("backoff", "retries without a budget"),
+    ("tokio-retry, tokio-retry2", "retry without a budget"),
+    ("again", "retries without a budget"),
+    ("little-loadshedder", "sheds load"),
+    ("congestion-limiter", "limits concurrency"),
+];
+
+#[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
+fn absent() {
+    for (name, what) in ABSENT {
+        println!("behaviour {:<16} {name:<18} absent {what}: no breaker, no budget", "all");
     }
 }
 
@@ -293,4 +329,5 @@ fn main() {
         }
     });
     budgets();
+    absent();
 }

@@ -170,7 +170,8 @@ async fn a_process_killed_anywhere_in_a_sqlite_journey_leaves_snapshots_and_data
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    /// Needs the right to mount; says so where it is missing.
+    /// Needs the right to mount. Where it is missing that is said; the script that runs all tests has tried before and, if
+    /// it could mount, does not let this one off.
     #[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
     fn small() -> Option<Self> {
         let at = directory("disk");
@@ -179,6 +180,7 @@ impl Disk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(at)),
             other => {
+                assert!(std::env::var_os("PERF_TEST_MOUNTS").is_none(), "mounting worked before: {other:?}");
                 eprintln!("SKIPPED: a disk of its own needs the right to mount: {other:?}");
                 None
             }
