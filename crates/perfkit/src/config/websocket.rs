@@ -1,3 +1,4 @@
+use super::endpoint::scheme;
 use perf_core::{InvalidConfig, Secret};
 use perf_pool::balance::Strategy;
 use perf_pool::websocket::{Tungstenite, WebSocketConfig};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 /// ```
 /// let config = perfkit::Config::from_toml(r#"
 ///     [websockets.prices]
-///     urls = ["wss://a.example/feed", "wss://b.example/feed"]
+///     urls = ["wss://a.example/feed?token=90ab", "wss://b.example/feed"]
 ///     headers = { authorization = "Bearer 7b1f" }
 ///     ca_file = "/etc/ssl/feed-ca.pem"
 ///     strategy = "least_loaded"
@@ -19,15 +20,17 @@ use std::path::PathBuf;
 /// "#)?;
 /// let prices = &config.websockets["prices"];
 /// assert_eq!((prices.urls.len(), prices.pool.max), (2, 8));
-/// assert!(!format!("{prices:?}").contains("7b1f"));
+/// let shown = format!("{prices:?}");
+/// assert!(!shown.contains("7b1f") && !shown.contains("90ab"));
 /// # Ok::<(), perfkit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebSocketPoolConfig {
-    /// Where to connect, `ws://` or `wss://`: endpoints that serve the same. At least one.
-    pub urls: Vec<String>,
+    /// Where to connect, `ws://` or `wss://`: endpoints that serve the same. At least one. Never printed: they may hold a
+    /// token.
+    pub urls: Vec<Secret<String>>,
     /// Headers of the handshake. Their values are never printed.
     pub headers: BTreeMap<String, Secret<String>>,
     /// A PEM file of authorities that are trusted behind `wss://`.
@@ -65,18 +68,18 @@ impl WebSocketPoolConfig {
         if self.urls.is_empty() {
             return Err(InvalidConfig::new("urls", "none", "at least one"));
         }
-        for url in &self.urls {
+        for url in self.urls() {
             let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
             if rest.and_then(|rest| rest.split(['/', '?']).next()).is_none_or(str::is_empty) {
+                let shown = format!("{}:…", scheme(url));
                 return Err(InvalidConfig::new(
                     "urls",
-                    url,
+                    shown,
                     "ws://host or wss://host, with a port and a path",
                 ));
             }
         }
-        if !self.web_roots && self.ca_file.is_none() && self.urls.iter().any(|url| url.starts_with("wss://"))
-        {
+        if !self.web_roots && self.ca_file.is_none() && self.urls().any(|url| url.starts_with("wss://")) {
             return Err(InvalidConfig::new("web_roots", false, "true, or a ca_file: nobody is trusted"));
         }
         if !(1 << 10..=1 << 30).contains(&self.max_message_size) {
@@ -84,6 +87,10 @@ impl WebSocketPoolConfig {
         }
         self.connector()?;
         self.pool.validate().map_err(|error| error.within("pool"))
+    }
+
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.urls.iter().map(|url| url.expose().as_str())
     }
 
     /// Who connects, but for who is trusted.

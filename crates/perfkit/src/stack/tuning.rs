@@ -81,8 +81,8 @@ impl Stack {
     }
 
     /// Observes the service and asks `target` for the number of replicas it should have, as the section `scaling` says,
-    /// until the future is dropped. `measure` is given the number asked for and fills in what the host knows of processors,
-    /// memory and the future; if it says nothing of a queue, that is who waits for the databases of this replica, times the
+    /// until the future is dropped. `measure` is given the number asked for and fills in how many of them serve, and what the
+    /// host knows of processors, memory and the future; if it says nothing of a queue, that is who waits for the databases of this replica, times the
     /// replicas that serve.
     ///
     /// # Errors

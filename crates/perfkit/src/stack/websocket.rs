@@ -22,7 +22,7 @@ impl Stack {
             tls =
                 tls.trust(pem).map_err(|error| error.within("ca_file").within(name).within("websockets"))?;
         }
-        let pool = WebSocketPool::builder(config.urls.clone(), protocol)
+        let pool = WebSocketPool::builder(config.urls(), protocol)
             .name(name.to_owned())
             .config(config.pool.clone())
             .connect(config.connector()?.tls(tls))

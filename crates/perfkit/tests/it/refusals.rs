@@ -62,7 +62,7 @@ fn endpoints_balancing_tuning_and_scaling_are_refused_by_path_value_and_range() 
         #[cfg(feature = "websocket")]
         ("[websockets.w]", "websockets.w.urls = none, allowed: at least one"),
         #[cfg(feature = "websocket")]
-        ("[websockets.w]\nurls = ['http://x']", "websockets.w.urls = http://x, allowed: ws://host"),
+        ("[websockets.w]\nurls = ['http://x']", "websockets.w.urls = http:…, allowed: ws://host"),
         #[cfg(feature = "websocket")]
         (
             "[websockets.w]\nurls = ['wss://x']\nweb_roots = false",
