@@ -87,14 +87,15 @@ mod window;
 
 #[cfg(feature = "tracing")]
 pub use alert::LogSink;
-#[cfg(feature = "webhook")]
-pub use alert::Webhook;
 pub use alert::{
-    AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder, AlertsSnapshot,
-    AlertsTask, Change, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS, DEFAULT_MIN_BAD,
-    DEFAULT_QUEUE, DEFAULT_TICK, InvalidRule, Missing, Rings, Rule, Severity, Signal, SinkError, Slo,
-    Verdict, dashboard, dashboards, webhook_payload,
+    AlertConfig, AlertEvent, AlertMachine, AlertSink, AlertState, AlertView, Alerts, AlertsBuilder,
+    AlertsSnapshot, AlertsTask, Change, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_FLAP_WINDOW, DEFAULT_FLAPS,
+    DEFAULT_MIN_BAD, DEFAULT_QUEUE, DEFAULT_TICK, DEFAULT_WINDOW, InvalidRule, Measured, Missing,
+    ObjectiveConfig, Rings, Rule, Severity, Signal, SinkError, Slo, Verdict, configured_rules, dashboard,
+    dashboards, webhook_payload,
 };
+#[cfg(feature = "webhook")]
+pub use alert::{Webhook, WebhookConfig};
 pub use anomaly::{
     ChangePoint, Detector, DetectorConfig, Forecast, NoForecast, Observation, Onset, change_points, forecast,
 };

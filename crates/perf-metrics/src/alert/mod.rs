@@ -3,6 +3,7 @@
 //! The same rule is evaluated here and [exported](Alerts::rules_yaml) for Prometheus; a test runs both on the same random
 //! series and compares them tick by tick.
 
+mod config;
 mod engine;
 mod export;
 mod grafana;
@@ -17,6 +18,7 @@ mod state;
 mod view;
 mod webhook;
 
+pub use config::{AlertConfig, DEFAULT_WINDOW, Measured, ObjectiveConfig, configured_rules};
 pub use engine::{Alerts, AlertsBuilder, AlertsTask, DEFAULT_TICK};
 pub(crate) use export::export_rules;
 pub use grafana::{dashboard, dashboards};
@@ -30,6 +32,6 @@ pub use sink::{AlertSink, DEFAULT_DELIVERY_TIMEOUT, DEFAULT_QUEUE, SinkError};
 pub use slo::{DEFAULT_MIN_BAD, Slo};
 pub use state::{AlertMachine, AlertState, Verdict};
 pub use view::{AlertEvent, AlertView, Change};
-#[cfg(feature = "webhook")]
-pub use webhook::Webhook;
 pub use webhook::webhook_payload;
+#[cfg(feature = "webhook")]
+pub use webhook::{Webhook, WebhookConfig};

@@ -12,7 +12,7 @@ pub const DEFAULT_FLAP_WINDOW: Duration = Duration::from_secs(30 * 60);
 
 /// Who should be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "snake_case"))]
 pub enum Severity {
     /// Somebody, now.
     Page,
@@ -37,6 +37,7 @@ impl Severity {
 
 /// What becomes of a firing alert without data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Missing {
     /// It goes on firing: not to see a fire is not to have put it out.
     #[default]

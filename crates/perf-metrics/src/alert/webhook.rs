@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 #[cfg(feature = "webhook")]
-pub use posting::Webhook;
+pub use posting::{Webhook, WebhookConfig};
 
 /// What Alertmanager writes for a time that is not known yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -116,6 +116,7 @@ mod posting {
     use bytes::Bytes;
     use perf_core::time::{self, Duration};
     use perf_core::{Backoff, InvalidConfig, Rng, Secret};
+    use std::collections::BTreeMap;
     use std::sync::{Mutex, PoisonError};
 
     /// Delays between attempts: a receiver that restarts is back within a second or two.
@@ -180,6 +181,56 @@ mod posting {
         fn delay(&self, attempt: u32, previous: Duration) -> Duration {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             BACKOFF.delay(attempt, previous, &mut rng)
+        }
+    }
+
+    /// What a configuration file can say about the webhook.
+    ///
+    /// | field | default | why |
+    /// |---|---|---|
+    /// | `url` | – | `http://host[:port][/path]`, or `https://…` with the feature `tls` |
+    /// | `token` | none | sent as bearer; never shown |
+    /// | `headers` | none | of every post; never shown |
+    /// | `authorities` | those that Mozilla trusts | feature `tls`: a receiver under an authority of one's own |
+    ///
+    /// ```
+    /// let mut config = perf_metrics::WebhookConfig::default();
+    /// config.url = "http://127.0.0.1:9095/alerts".to_owned();
+    /// assert!(config.webhook().is_ok());
+    /// ```
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
+    #[non_exhaustive]
+    pub struct WebhookConfig {
+        /// Where alerts are posted.
+        pub url: String,
+        /// The bearer token of every post.
+        pub token: Option<Secret<String>>,
+        /// Headers of every post.
+        pub headers: BTreeMap<String, Secret<String>>,
+        /// A file of certificates, as PEM: these authorities are trusted, and nobody else. For `https` only.
+        #[cfg(feature = "tls")]
+        pub authorities: Option<std::path::PathBuf>,
+    }
+
+    impl WebhookConfig {
+        /// The webhook it describes.
+        ///
+        /// # Errors
+        /// [`InvalidConfig`] names the first field that cannot be used, its value and what is allowed.
+        pub fn webhook(&self) -> Result<Webhook, InvalidConfig> {
+            let mut webhook = Webhook::new(&self.url)?;
+            if let Some(token) = &self.token {
+                webhook = webhook.bearer(token.expose())?;
+            }
+            for (name, value) in &self.headers {
+                webhook = webhook.header(name, value.expose())?;
+            }
+            #[cfg(feature = "tls")]
+            if let Some(file) = &self.authorities {
+                webhook = webhook.authorities(crate::tls::read(file)?)?;
+            }
+            Ok(webhook)
         }
     }
 
