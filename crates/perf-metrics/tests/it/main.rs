@@ -8,6 +8,7 @@ mod alerts;
 mod facade;
 mod formats;
 mod health;
+mod instruments;
 mod judge;
 #[cfg(feature = "otlp")]
 mod otlp;
