@@ -22,7 +22,7 @@ use host::Hosts;
 use overview::ComponentLine;
 use perf_core::time::Duration;
 use perf_core::{InvalidConfig, Secret};
-use perf_metrics::{HealthChecks, Metrics, Report};
+use perf_metrics::{Alerts, HealthChecks, Metrics, Report};
 use sampler::Sampler;
 use std::fmt;
 use std::net::SocketAddr;
@@ -53,6 +53,8 @@ pub enum StartError {
 /// | `/events` | token | the same as an event stream: a snapshot, then a tick a second |
 /// | `/components`, `/components/{kind}`, `/components/{kind}/{name}` | token | JSON: health and numbers |
 /// | `/caches`, `/pools`, `/breakers`, … | token | the components of a kind, by its plural |
+/// | `/alerts` | token | JSON: every alert and burn rate as it stands |
+/// | `/rules.yaml` | token | the same rules for Prometheus |
 /// | `/info` | token | name, version, life |
 /// | `/` | token | the live page |
 /// | `/login?t=…` | a one-time link | a session for a browser |
@@ -90,6 +92,7 @@ pub struct Management {
 struct Shared {
     metrics: Metrics,
     health: Option<Arc<HealthChecks>>,
+    alerts: Option<Alerts>,
     gate: Gate,
     open_metrics: bool,
     service: String,
@@ -142,6 +145,7 @@ impl Management {
         ManagementBuilder {
             metrics,
             health: None,
+            alerts: None,
             auth: None,
             service: "service".into(),
             version: String::new(),
@@ -197,6 +201,7 @@ impl Heartbeat {
 pub struct ManagementBuilder {
     metrics: Metrics,
     health: Option<Arc<HealthChecks>>,
+    alerts: Option<Alerts>,
     auth: Option<Auth>,
     service: String,
     version: String,
@@ -219,6 +224,12 @@ impl ManagementBuilder {
     /// The checks behind the probes. Without them the process counts as ready for as long as it answers.
     pub fn health(mut self, health: Arc<HealthChecks>) -> Self {
         self.health = Some(health);
+        self
+    }
+
+    /// The alerts that are shown. Without them the list is empty.
+    pub fn alerts(mut self, alerts: Alerts) -> Self {
+        self.alerts = Some(alerts);
         self
     }
 
@@ -274,6 +285,7 @@ impl ManagementBuilder {
         let shared = Shared {
             metrics: self.metrics,
             health: self.health,
+            alerts: self.alerts,
             gate: Gate::new(auth, scrape_token)?,
             open_metrics,
             service: self.service,

@@ -31,6 +31,8 @@ pub(super) fn tree(shared: &Arc<Shared>, hosts: Option<Hosts>) -> Router {
         .route("/health/{name}", get(health_of))
         .route("/overview", get(overview))
         .route("/events", get(events::events))
+        .route("/alerts", get(alerts))
+        .route("/rules.yaml", get(rules))
         .route("/info", get(info))
         .route("/components", get(components))
         .route("/components/{kind}", get(components_of))
@@ -307,6 +309,17 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
 
 async fn overview(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.sampler.snapshot(&shared)).into_response()
+}
+
+async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.alerts.as_ref().map(|alerts| alerts.views()).unwrap_or_default()).into_response()
+}
+
+async fn rules(State(shared): State<Arc<Shared>>) -> Response {
+    match &shared.alerts {
+        Some(alerts) => ([(CONTENT_TYPE, "application/yaml")], alerts.rules_yaml()).into_response(),
+        None => nothing_here().into_response(),
+    }
 }
 
 async fn info(State(shared): State<Arc<Shared>>) -> Response {

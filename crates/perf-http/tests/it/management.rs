@@ -4,7 +4,7 @@ use crate::support::{Answer, fetch, request};
 use perf_core::{Component, ComponentId, Counter, Desc, Health, Sink, Unit};
 use perf_http::manage::StartError;
 use perf_http::{Auth, Management, ManagementBuilder, ManagementServer};
-use perf_metrics::{Check, Criticality, HealthChecks, Metrics};
+use perf_metrics::{Alerts, Check, Criticality, HealthChecks, Metrics, Rule, Signal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -296,6 +296,37 @@ async fn components_have_their_resource_with_health_and_numbers() {
     assert_eq!(fetch(server.address(), "/components/cache/users", &[BEARER]).await.json()["name"], "users");
     assert_eq!(fetch(server.address(), "/components/cache/none", &[BEARER]).await.status, 404);
     assert_eq!(fetch(server.address(), "/nonsense", &[BEARER]).await.status, 404);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn alerts_are_listed_as_they_stand_and_exported_as_rules() {
+    let metrics = metrics();
+    let depth = metrics.gauge("queue_depth", "Orders waiting").get().unwrap();
+    let full = Rule::above("queue_full", Signal::level("queue_depth"), 10.0).summary("The queue is full");
+    let alerts = Alerts::builder().rule(full).build(&metrics).unwrap();
+    let management =
+        Management::builder(metrics).auth(Auth::token(TOKEN)).address(ANY).alerts(alerts.clone());
+    let server = management.build().unwrap().start().await.unwrap();
+    for (level, state) in [(3.0, "inactive"), (11.0, "firing")] {
+        depth.set(level);
+        alerts.tick(perf_core::time::now());
+        let listed = fetch(server.address(), "/alerts", &[BEARER]).await.json();
+        assert_eq!(
+            (listed[0]["name"].as_str(), listed[0]["state"].as_str()),
+            (Some("queue_full"), Some(state))
+        );
+        assert_eq!(listed[0]["value"], level);
+    }
+    let rules = fetch(server.address(), "/rules.yaml", &[BEARER]).await;
+    assert!(rules.body.contains("alert: queue_full"), "{}", rules.body);
+    for path in ["/alerts", "/rules.yaml"] {
+        assert_eq!(fetch(server.address(), path, &[]).await.status, 401, "{path}");
+    }
+    server.shutdown().await;
+    let server = started().await;
+    assert_eq!(fetch(server.address(), "/alerts", &[BEARER]).await.json(), serde_json::json!([]));
+    assert_eq!(fetch(server.address(), "/rules.yaml", &[BEARER]).await.status, 404);
     server.shutdown().await;
 }
 
