@@ -33,6 +33,8 @@
 //! | `json` | values of shared caches as JSON | `serde_json` |
 //! | `macros` | `#[cached]`, as `perfkit::cache::cached` | `syn` at build time |
 //! | `otlp` | numbers and spans to an OpenTelemetry collector, by the section `[otlp]` | `hyper`'s client, `tracing` |
+//! | `webhook` | alerts posted in Alertmanager's format, by the section `[webhook]` | `hyper`'s client |
+//! | `tls` | collectors and webhooks behind `https://` | `rustls`, Mozilla's authorities |
 //! | `compression` | compressed answers | gzip, brotli and zstd encoders |
 //!
 //! # What it is not

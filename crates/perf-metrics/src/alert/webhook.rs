@@ -188,14 +188,14 @@ mod posting {
     ///
     /// | field | default | why |
     /// |---|---|---|
-    /// | `url` | – | `http://host[:port][/path]`, or `https://…` with the feature `tls` |
+    /// | `url` | – | `http://host[:port][/path]`, or `https://…` with the feature `tls`; never shown, it may hold a token |
     /// | `token` | none | sent as bearer; never shown |
     /// | `headers` | none | of every post; never shown |
     /// | `authorities` | those that Mozilla trusts | feature `tls`: a receiver under an authority of one's own |
     ///
     /// ```
     /// let mut config = perf_metrics::WebhookConfig::default();
-    /// config.url = "http://127.0.0.1:9095/alerts".to_owned();
+    /// config.url = "http://127.0.0.1:9095/alerts".to_owned().into();
     /// assert!(config.webhook().is_ok());
     /// ```
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,7 +203,7 @@ mod posting {
     #[non_exhaustive]
     pub struct WebhookConfig {
         /// Where alerts are posted.
-        pub url: String,
+        pub url: Secret<String>,
         /// The bearer token of every post.
         pub token: Option<Secret<String>>,
         /// Headers of every post.
@@ -219,7 +219,7 @@ mod posting {
         /// # Errors
         /// [`InvalidConfig`] names the first field that cannot be used, its value and what is allowed.
         pub fn webhook(&self) -> Result<Webhook, InvalidConfig> {
-            let mut webhook = Webhook::new(&self.url)?;
+            let mut webhook = Webhook::new(self.url.expose())?;
             if let Some(token) = &self.token {
                 webhook = webhook.bearer(token.expose())?;
             }

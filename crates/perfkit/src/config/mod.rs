@@ -22,7 +22,7 @@ pub use websocket::WebSocketPoolConfig;
 use perf_cache::CacheConfig;
 use perf_core::{InvalidConfig, duration};
 use perf_http::{ManagementConfig, StandardConfig};
-use perf_metrics::MetricsConfig;
+use perf_metrics::{AlertConfig, MetricsConfig, ObjectiveConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +43,9 @@ use toml::Table;
 /// | `[management]` | the management listener; see [`ManagementConfig`] |
 /// | `[metrics]` | the metrics page; see [`MetricsConfig`] |
 /// | `[otlp]` | the exports to OpenTelemetry (feature `otlp`): `collector`, `attributes`, `headers`, `interval`, `timeout` |
+/// | `[alerts.NAME]` | an alert: a `metric`, what is measured of it, a threshold; see [`AlertConfig`] |
+/// | `[objectives.NAME]` | a service level objective and its burn-rate alerts; see [`ObjectiveConfig`] |
+/// | `[webhook]` | where alerts are posted (feature `webhook`): `url`, `token`, `headers` |
 /// | `[tuning]` | rounds of self-tuning, none without this section; see [`TuningConfig`] |
 /// | `[scaling]` | how many replicas of the service there should be; see [`ScalingConfig`] |
 /// | `[shutdown]` | how the service ends; see [`ShutdownConfig`] |
@@ -92,6 +95,13 @@ pub struct Config {
     /// The exports to an OpenTelemetry collector; none unless there is a section.
     #[cfg(feature = "otlp")]
     pub otlp: Option<perf_metrics::OtlpConfig>,
+    /// The alerts, by name.
+    pub alerts: BTreeMap<String, AlertConfig>,
+    /// The service level objectives, by name.
+    pub objectives: BTreeMap<String, ObjectiveConfig>,
+    /// Where alerts are posted.
+    #[cfg(feature = "webhook")]
+    pub webhook: Option<perf_metrics::WebhookConfig>,
     /// Rounds of self-tuning; none unless there is a section.
     pub tuning: Option<TuningConfig>,
     /// How many replicas of the service there should be.
@@ -188,6 +198,11 @@ impl Config {
         #[cfg(feature = "otlp")]
         if let Some(otlp) = &self.otlp {
             otlp.validate().map_err(|error| error.within("otlp"))?;
+        }
+        perf_metrics::configured_rules(&self.alerts, &self.objectives)?;
+        #[cfg(feature = "webhook")]
+        if let Some(webhook) = &self.webhook {
+            webhook.webhook().map_err(|error| error.within("webhook"))?;
         }
         self.shutdown.validate().map_err(|error| error.within("shutdown"))
     }

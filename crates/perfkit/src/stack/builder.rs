@@ -1,12 +1,13 @@
 use super::tuning::PoolSizes;
-use super::{Stack, StackError};
+use super::{Stack, StackError, alerts};
 use crate::config::Config;
 use crate::database;
 use perf_cache::{CacheSpace, CacheSpaceBuilder};
 use perf_http::{Auth, Management, Standard};
-use perf_metrics::{Check, ComponentsExaminer, Cycle, HealthChecks, LIVENESS, Metrics};
+use perf_metrics::{AlertEvent, Check, ComponentsExaminer, Cycle, HealthChecks, LIVENESS, Metrics};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// A [`Stack`] to be made: the configuration, and what only code can say.
 #[must_use = "a stack runs once it is built"]
@@ -15,11 +16,12 @@ pub struct StackBuilder {
     checks: Vec<Check>,
     auth: Option<Auth>,
     version: String,
+    alert_events: Vec<mpsc::Sender<AlertEvent>>,
 }
 
 impl StackBuilder {
     pub(super) const fn new(config: Config) -> Self {
-        Self { config, checks: Vec::new(), auth: None, version: String::new() }
+        Self { config, checks: Vec::new(), auth: None, version: String::new(), alert_events: Vec::new() }
     }
 
     /// Adds a health check of the host's own. Databases of the configuration have one already.
@@ -40,12 +42,19 @@ impl StackBuilder {
         self
     }
 
+    /// Tells the host of alerts that fire, flap or resolve, beside the webhook. What does not fit into the channel is counted as
+    /// not delivered and holds nothing up.
+    pub fn alert_events(mut self, events: mpsc::Sender<AlertEvent>) -> Self {
+        self.alert_events.push(events);
+        self
+    }
+
     /// Makes the stack. Pools connect when they are first used, or as their `min_idle` says.
     ///
     /// # Errors
     /// [`StackError`] naming the part that cannot be made. Nothing is left running then.
     pub async fn build(self) -> Result<Stack, StackError> {
-        let Self { config, checks, auth, version } = self;
+        let Self { config, checks, auth, version, alert_events } = self;
         config.validate()?;
         let metrics = Metrics::builder().config(config.metrics.clone()).build()?;
         let space = space(&config).build().await?;
@@ -72,6 +81,7 @@ impl StackBuilder {
         metrics.register(health.component())?.keep();
         metrics.register(Arc::new(space.clone()))?.keep();
 
+        let alerts = alerts::start(&config, &metrics, alert_events)?;
         let management = match config.management.clone() {
             None => None,
             Some(management) => {
@@ -79,6 +89,9 @@ impl StackBuilder {
                     .config(management)
                     .health(Arc::clone(&health))
                     .service(config.name.clone(), version);
+                if let Some((alerts, _)) = &alerts {
+                    builder = builder.alerts(alerts.clone());
+                }
                 if let Some(auth) = auth {
                     builder = builder.auth(auth);
                 }
@@ -114,6 +127,7 @@ impl StackBuilder {
             databases,
             #[cfg(feature = "websocket")]
             websockets: std::sync::Mutex::default(),
+            alerts,
             tuning,
             standard,
             management,

@@ -1,7 +1,7 @@
 use perf_core::{DuplicateComponent, InvalidConfig};
 use perf_http::BindError;
 use perf_http::manage::StartError;
-use perf_metrics::InvalidCheck;
+use perf_metrics::{InvalidCheck, InvalidRule};
 use perf_pool::balance::BuildError;
 
 /// A configuration that is valid by itself, but cannot be made to run here.
@@ -72,6 +72,9 @@ pub enum StackError {
     /// A health check that cannot be run.
     #[error(transparent)]
     Check(#[from] InvalidCheck),
+    /// An alert that cannot be evaluated.
+    #[error(transparent)]
+    Alert(#[from] InvalidRule),
     /// The service's address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),

@@ -1,5 +1,6 @@
 //! What a configuration describes, made and running.
 
+mod alerts;
 mod builder;
 mod error;
 mod shutdown;
@@ -18,7 +19,7 @@ use axum::Router;
 use perf_cache::{Cache, CacheBuilder, CacheSpace, Key};
 use perf_core::{Component, DuplicateComponent};
 use perf_http::{ManagementServer, Server, Serving, Standard};
-use perf_metrics::{Cycle, CycleTask, HealthChecks, Metrics};
+use perf_metrics::{Alerts, AlertsTask, Cycle, CycleTask, HealthChecks, Metrics};
 use perf_pool::Manager;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -55,6 +56,7 @@ pub struct Stack {
     databases: BTreeMap<String, Opened>,
     #[cfg(feature = "websocket")]
     websockets: std::sync::Mutex<Vec<perf_pool::websocket::WebSocketPool>>,
+    alerts: Option<(Alerts, AlertsTask)>,
     tuning: Option<(Cycle, CycleTask)>,
     standard: Standard,
     management: Option<ManagementServer>,
@@ -110,6 +112,12 @@ impl Stack {
     #[must_use]
     pub const fn management(&self) -> Option<&ManagementServer> {
         self.management.as_ref()
+    }
+
+    /// The alerts and objectives, if the configuration has any: how each stands, and the same as rules for Prometheus.
+    #[must_use]
+    pub fn alerts(&self) -> Option<&Alerts> {
+        self.alerts.as_ref().map(|(alerts, _)| alerts)
     }
 
     /// The rounds of self-tuning, if the configuration has a section for them: what was found, proposed and done.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the way tests do")]
 
+#[cfg(feature = "webhook")]
+mod alerts;
 #[cfg(feature = "postgres")]
 mod endpoints;
 mod refusals;

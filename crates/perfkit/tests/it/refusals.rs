@@ -14,6 +14,17 @@ fn a_field_that_does_not_exist_is_named() {
         ("[management]\nport = 1", "port"),
         ("[databases.orders]\nurl = 'sqlite::memory:'\nbalance = { stratgy = 'p2c' }", "stratgy"),
         ("[databases.orders]\nurl = 'sqlite::memory:'\nreplicas = [{ ulr = 'x' }]", "ulr"),
+        ("[alerts.full]\nmetric = 'depth'", "alerts.full.above = nothing, allowed: a number"),
+        (
+            "[alerts.full]\nmetric = 'depth'\nabove = 1.0\nclear = 2.0",
+            "alerts.full.clear = 2, allowed: at most 1",
+        ),
+        (
+            "[objectives.o]\nbad = 'b'\ntotal = 't'\nobjective = 99.9",
+            "objectives.o.objective = 99.9, allowed: above 0",
+        ),
+        #[cfg(feature = "webhook")]
+        ("[webhook]\nurl = 'ftp://x'", "webhook.url = "),
         ("[scaling]\nreplicas = { minimum = 2 }", "minimum"),
     ] {
         let said = refused(text);

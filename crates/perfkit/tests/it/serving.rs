@@ -157,6 +157,6 @@ async fn a_section_sends_numbers_and_spans_to_a_collector_a_last_time_at_the_end
     let heads: Vec<&str> = seen.iter().map(|head| head.lines().next().unwrap()).collect();
     assert_eq!(heads, ["POST /v1/metrics HTTP/1.1", "POST /v1/traces HTTP/1.1"]);
     assert!(seen[0].contains("api-key: hunter2"), "{}", seen[0]);
-    let said = Config::from_toml("[otlp]\ncollector = 'https://x'").unwrap_err().to_string();
+    let said = Config::from_toml("[otlp]\ncollector = 'ftp://x'").unwrap_err().to_string();
     assert!(said.contains("otlp.collector"), "{said}");
 }
