@@ -124,7 +124,17 @@ fn chaos_shows_failed_requests_but_never_a_stale_answer() {
     assert!(output.status.success(), "{}", said(&output));
     let result: Value =
         serde_json::from_slice(&std::fs::read(&json).expect("the JSON is there")).expect("it is JSON");
-    assert!(result["chaos"]["run"]["requests"].as_u64().is_some_and(|requests| requests > 0), "{result}");
+    let chaos = &result["chaos"];
+    let failed = |side: &str| {
+        let number = |field: &str| chaos[side][field].as_f64().expect("a number");
+        assert!(number("requests") > 0.0, "{side}: {result}");
+        number("errors") / number("requests")
+    };
+    assert!(failed("before") > failed("after"), "the same faults fail more without policies: {result}");
+    for count in ["breaker_opened", "breaker_refused", "limited", "retries", "stale_if_error"] {
+        assert!(chaos["effect"][count].is_u64(), "{count}: {result}");
+    }
+    assert!(chaos["effect"]["breaker_refused"].as_u64() > Some(0), "an outage opens the breaker: {result}");
     assert_eq!((&result["wrong"], &result["stale"]), (&0.into(), &0.into()), "{result}");
 }
 
