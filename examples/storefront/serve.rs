@@ -31,8 +31,8 @@ pub async fn run(serve: &Serve) -> Result<(), Failure> {
     match (serve.perfkit, postgres) {
         (false, false) => plain::<Sqlite>(serve).await,
         (false, true) => plain::<Postgres>(serve).await,
-        (true, false) => Tuned::sqlite(serve).await,
-        (true, true) => Tuned::postgres(serve).await,
+        (true, false) => Box::pin(Tuned::sqlite(serve)).await,
+        (true, true) => Box::pin(Tuned::postgres(serve)).await,
     }
 }
 
