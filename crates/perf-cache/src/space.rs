@@ -10,7 +10,7 @@ use crate::remote::guard::{StoreGuard, Trip};
 use crate::remote::port::{InvalidationLog, Store};
 use crate::stats::SpaceStats;
 use crate::{Invalidating, Key, Tag};
-use perf_core::{Component, ComponentId, Deadline, Health, InvalidConfig, Name, Sink, time};
+use perf_core::{Component, ComponentId, Deadline, Health, InvalidConfig, Name, Sink, duration, time};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -233,6 +233,8 @@ impl CacheSpaceBuilder {
     pub const DEGRADED_TTL: Duration = Duration::from_secs(5);
     /// A hundred milliseconds: a hundred times a healthy answer, and little beside most loads.
     pub const STORE_TIMEOUT: Duration = Duration::from_millis(100);
+    /// A tier that may take longer is no cache; and multiples of the limit bound what happens in the background.
+    pub const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(3600);
 
     /// Tags whose invalidation is remembered one by one, 65,536 by default. When there are more, the older half is
     /// forgotten, and whatever was loaded before those is loaded again.
@@ -254,7 +256,7 @@ impl CacheSpaceBuilder {
         self
     }
 
-    /// How long a call to the second tier may take. Default [`Self::STORE_TIMEOUT`].
+    /// How long a call to the second tier may take, at most [`Self::MAX_STORE_TIMEOUT`]. Default [`Self::STORE_TIMEOUT`].
     pub const fn store_timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
@@ -290,8 +292,9 @@ impl CacheSpaceBuilder {
         if self.max_loads == Some(0) {
             return Err(InvalidConfig::new("max_loads", 0, "1 or more"));
         }
-        if self.timeout.is_zero() {
-            return Err(InvalidConfig::new("store_timeout", "0s", "1ns or more"));
+        if self.timeout.is_zero() || self.timeout > Self::MAX_STORE_TIMEOUT {
+            let value = duration::format(self.timeout);
+            return Err(InvalidConfig::new("store_timeout", value, "1ns to 1h"));
         }
         self.assemble()
     }

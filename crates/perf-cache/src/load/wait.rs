@@ -93,7 +93,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     fn outlasts_the_store(&self, deadline: Deadline) -> bool {
         let limit = self.space.remote.as_ref().map_or(Duration::ZERO, |remote| remote.timeout);
         // A dictionary may have to be fetched as well, in the same time again.
-        deadline.allows(time::now(), limit.saturating_mul(3))
+        deadline.allows(time::now(), limit * 3)
     }
 
     /// When the caller gives up.

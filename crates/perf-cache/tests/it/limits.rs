@@ -235,3 +235,16 @@ async fn s18_whoever_stays_gets_a_value_however_others_come_and_go() {
     time::sleep(MS(50)).await;
     assert_eq!((cache.loading(), source.running.load(Ordering::Relaxed)), (0, 0));
 }
+
+#[tokio::test]
+async fn a_limit_of_the_second_tier_that_is_none_is_refused_with_its_range() {
+    for (limit, shown) in [(Duration::ZERO, "0"), (Duration::from_secs(3601), "3601s"), (Duration::MAX, "s")]
+    {
+        let said = CacheSpace::builder("shop").store_timeout(limit).build().await.unwrap_err().to_string();
+        assert!(
+            said.contains("store_timeout") && said.contains(shown) && said.contains("1ns to 1h"),
+            "{said}"
+        );
+    }
+    assert!(CacheSpace::builder("shop").store_timeout(Duration::from_secs(3600)).build().await.is_ok());
+}

@@ -70,11 +70,11 @@ impl CacheSpaceConfig {
         if self.retain == 0 {
             return Err(InvalidConfig::new("retain", self.retain, "1 or more"));
         }
-        if self.store_timeout.is_zero() {
+        if self.store_timeout.is_zero() || self.store_timeout > CacheSpaceBuilder::MAX_STORE_TIMEOUT {
             return Err(InvalidConfig::new(
                 "store_timeout",
                 duration::format(self.store_timeout),
-                "1ns or more",
+                "1ns to 1h",
             ));
         }
         Ok(())
