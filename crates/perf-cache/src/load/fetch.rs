@@ -35,7 +35,19 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn fetch(&self, key: &K) -> Option<Hit<K, V>> {
-        self.fetch_many(std::slice::from_ref(key)).await.pop().flatten()
+        let inner = &self.0;
+        match self.lookup(key) {
+            Lookup::Unknown => {}
+            known => return known.hit(),
+        }
+        // Neither a timer nor a connection can be had outside of a runtime.
+        tokio::runtime::Handle::try_current().ok()?;
+        let (remote, shared) = (inner.space.remote.as_ref()?, inner.shared.as_ref()?);
+        // The fence first: what is fenced from now on makes what is read refused.
+        let as_of = inner.space.fences.newest();
+        let named = shared.name(inner.identity.as_ref()?, key);
+        let fetched = shared.read_one(remote, &named).await.found()?;
+        inner.promote(key, fetched, as_of)
     }
 
     /// Like [`Cache::fetch`] for many keys, with one round trip to the second tier.

@@ -223,6 +223,10 @@ impl<K, V> Seat<K, V> {
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        if let Some(landing) = self.0.landing() {
+            self.0.wake(2);
+            return Some(landing.clone());
+        }
         if let Some(end) = deadline.instant() {
             while let Some(bell) = self.0.bell_before(end) {
                 let landed = self.0.landed.notified();

@@ -26,7 +26,15 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
 
     /// Lands with the value of the second tier; false when it has none.
     pub(super) async fn ask(&self) -> bool {
-        matches!(self.approach().await, Step::Landed)
+        let inner = &self.inner;
+        let (Some(remote), Some(shared), Some(identity)) =
+            (&inner.space.remote, &inner.shared, &inner.identity)
+        else {
+            return false;
+        };
+        let named = shared.name(identity, &self.key);
+        let fetched = shared.read_one(remote, &named).await.found();
+        fetched.is_some_and(|fetched| self.take(fetched).is_some())
     }
 
     /// Lands with the value of the second tier, if it has one that is valid; otherwise takes the lease of the key, where
@@ -45,14 +53,14 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
                 None => Step::Load(None),
             };
         }
-        let known = match shared.read(remote, std::slice::from_ref(&named)).await.pop() {
-            Some(Answer::Found(fetched)) => match self.take(fetched) {
+        let known = match shared.read_one(remote, &named).await {
+            Answer::Found(fetched) => match self.take(fetched) {
                 Some(landed) => return landed,
                 None => return Step::Load(None),
             },
-            Some(Answer::Miss(mark)) => mark,
-            Some(Answer::Leased) => None,
-            Some(Answer::Away) | None => return Step::Load(None),
+            Answer::Miss(mark) => mark,
+            Answer::Leased => None,
+            Answer::Away => return Step::Load(None),
         };
         let Some(life) = inner.config.lease else { return Step::Load(None) };
         match lease::acquire(remote, shared, &named, known, life).await {
@@ -74,7 +82,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         };
         let left = self.base.as_ref().map(|base| base.fresh_for(crate::clock::tick())).unwrap_or_default();
         let newer = left.saturating_add(inner.config.fresh / 4);
-        let found = shared.read(remote, std::slice::from_ref(named)).await.pop().and_then(Answer::found);
+        let found = shared.read_one(remote, named).await.found();
         // Its life began later than that of the value in memory: another node has refreshed it since.
         match found.filter(|fetched| fetched.fresh > newer) {
             Some(fetched) => self.take(fetched).unwrap_or(Step::Load(Some(lease))),

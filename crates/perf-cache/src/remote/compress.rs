@@ -81,6 +81,11 @@ impl Method {
         }
     }
 
+    #[cfg(feature = "zstd")]
+    pub(crate) const fn is_dictionary(code: u8) -> bool {
+        code == Self::Dictionary(0).code()
+    }
+
     pub(crate) fn read(code: u8, dictionary: impl FnOnce() -> Option<u32>) -> Option<Self> {
         match code {
             0 => Some(Self::Plain),

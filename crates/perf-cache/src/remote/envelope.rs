@@ -100,8 +100,12 @@ pub(crate) fn open<'b>(
 /// The dictionary that bytes need, if they need one.
 #[cfg(feature = "zstd")]
 pub(crate) fn dictionary_of(bytes: &[u8]) -> Option<u32> {
-    let mut reader = Reader(bytes.get(MARK..)?);
-    match parse(&mut reader)?.2 {
+    let body = bytes.get(MARK..)?;
+    // Most values need none, and their flags say so.
+    if !Method::is_dictionary(body.first()? & !NOTHING) {
+        return None;
+    }
+    match parse(&mut Reader(body))?.2 {
         Method::Dictionary(id) => Some(id),
         _ => None,
     }

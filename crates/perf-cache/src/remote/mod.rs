@@ -133,6 +133,23 @@ impl Remote {
         answered
     }
 
+    /// Reads one value of the second tier, within its time; `None` when it was not asked or did not answer.
+    pub(crate) async fn ask_one<T>(
+        self: &Arc<Self>,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Option<Result<T, StoreError>> {
+        if !self.admits() {
+            self.numbers.skipped.increment();
+            return None;
+        }
+        let answer = time::timeout(self.timeout, call).await.ok();
+        self.learn(matches!(answer, Some(Ok(_))));
+        if answer.is_none() {
+            self.numbers.errors.increment();
+        }
+        answer
+    }
+
     /// Writes to the second tier, within its time; nothing when it was not asked.
     pub(crate) async fn tell(
         self: &Arc<Self>,

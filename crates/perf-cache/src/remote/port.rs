@@ -61,6 +61,12 @@ pub trait Store: Send + Sync {
     /// Puts bytes under a key for a life of at least a millisecond.
     async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError>;
 
+    /// The bytes under one key. Unless overridden, [`get_many`](Self::get_many) is asked for it alone.
+    async fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let found = self.get_many(&[key.to_vec()]).await.pop();
+        found.unwrap_or_else(|| Err(StoreError::new("read", "the store did not answer")))
+    }
+
     /// Removes what is under a key.
     async fn remove(&self, key: &[u8]) -> Result<(), StoreError>;
 

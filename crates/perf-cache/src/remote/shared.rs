@@ -4,9 +4,9 @@ use super::Remote;
 use super::codec::Codec;
 use super::compress::{Compression, Compressor};
 use super::envelope::{self, Header, Refusal};
-use super::port::{Position, Stored};
 #[cfg(feature = "zstd")]
-use super::port::{Store, StoreError};
+use super::port::Store;
+use super::port::{Position, StoreError, Stored};
 use crate::key::CacheKey;
 use perf_core::time;
 use std::sync::Arc;
@@ -41,6 +41,20 @@ impl Identity {
         bytes.extend_from_slice(&self.prefix);
         key.write_key(&mut bytes);
         xxh3_64_with_seed(&bytes, KEYS)
+    }
+
+    /// The same from the bytes of a key, without an allocation where they are few.
+    fn key_of_bytes(&self, key: &[u8]) -> u64 {
+        let mut few = [0; 128];
+        let (prefix, length) = (self.prefix.len(), self.prefix.len() + key.len());
+        match few.get_mut(..length) {
+            Some(bytes) => {
+                bytes[..prefix].copy_from_slice(&self.prefix);
+                bytes[prefix..].copy_from_slice(key);
+                xxh3_64_with_seed(bytes, KEYS)
+            }
+            None => xxh3_64_with_seed(&[&self.prefix, key].concat(), KEYS),
+        }
     }
 }
 
@@ -155,8 +169,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         name.extend_from_slice(PREFIX);
         name.extend_from_slice(&identity.prefix);
         self.schema.write_key(&mut name);
+        let at = name.len();
         key.write_key(&mut name);
-        Named { name, fence: identity.key(key) }
+        let fence = identity.key_of_bytes(&name[at..]);
+        Named { name, fence }
+    }
+
+    /// Reads one value. Never fails: what goes wrong is counted.
+    pub(crate) async fn read_one(&self, remote: &Arc<Remote>, named: &Named) -> Answer<V> {
+        let Some(store) = &remote.store else { return Answer::Miss(None) };
+        let Some(result) = remote.ask_one(store.get(&named.name)).await else { return Answer::Away };
+        #[cfg(feature = "zstd")]
+        if self.lacks_dictionary(&result) {
+            Box::pin(self.fetch_dictionaries(remote, &**store, std::slice::from_ref(&result))).await;
+        }
+        self.answer(remote, named, Some(result))
     }
 
     /// Reads values. Never fails: what goes wrong is counted.
@@ -169,20 +196,27 @@ impl<V: Send + Sync + 'static> Shared<V> {
         #[cfg(feature = "zstd")]
         self.fetch_dictionaries(remote, &**store, &results).await;
         let mut results = results.into_iter();
-        names
-            .iter()
-            .map(|named| match results.next() {
-                Some(Ok(Some(stored))) => self.believe(remote, named, stored),
-                Some(Ok(None)) => {
-                    remote.numbers.misses.increment();
-                    Answer::Miss(None)
-                }
-                Some(Err(_)) | None => {
-                    remote.numbers.errors.increment();
-                    Answer::Away
-                }
-            })
-            .collect()
+        names.iter().map(|named| self.answer(remote, named, results.next())).collect()
+    }
+
+    /// What the store gave for one name, `None` when it left it out.
+    fn answer(
+        &self,
+        remote: &Remote,
+        named: &Named,
+        result: Option<Result<Option<Stored>, StoreError>>,
+    ) -> Answer<V> {
+        match result {
+            Some(Ok(Some(stored))) => self.believe(remote, named, stored),
+            Some(Ok(None)) => {
+                remote.numbers.misses.increment();
+                Answer::Miss(None)
+            }
+            Some(Err(_)) | None => {
+                remote.numbers.errors.increment();
+                Answer::Away
+            }
+        }
     }
 
     /// Makes what lies in the store a value, if it is one, ours, and still valid.
@@ -285,6 +319,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
 impl<V: Send + Sync + 'static> Shared<V> {
     fn dictionary_name(&self, id: u32) -> Vec<u8> {
         [&self.dictionaries[..], &id.to_be_bytes()].concat()
+    }
+
+    /// Whether this value needs a dictionary that is not known yet.
+    fn lacks_dictionary(&self, result: &Result<Option<Stored>, StoreError>) -> bool {
+        let id =
+            result.as_ref().ok().and_then(Option::as_ref).and_then(|s| envelope::dictionary_of(&s.bytes));
+        id.is_some_and(|id| self.compressor.dictionaries.get(id).is_none())
     }
 
     /// Gets the dictionaries that these values need and that are not known yet.

@@ -71,6 +71,11 @@ impl Store for RedisStore {
         results
     }
 
+    async fn get(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let clock = &self.link.clock;
+        self.link.call("read", async |connection| read_one(connection, clock, key).await).await?
+    }
+
     async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
         self.note(key);
         let clock = &self.link.clock;
@@ -104,6 +109,23 @@ impl Store for RedisStore {
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
     }
+}
+
+/// Reads one value, which is what most reads do: no more steps than a bare `GET`.
+async fn read_one(
+    connection: Connection,
+    clock: &ServerClock,
+    key: &[u8],
+) -> Result<Result<Option<Stored>, StoreError>, RedisError> {
+    if let Some(now) = clock.now()
+        && let Connection::One(mut one) = connection
+    {
+        return Ok(stored(one.send_packed_command(&command("GET", key)).await?, now));
+    }
+    // Once a second, and on a Cluster; in a box, so that the others are small.
+    let keys = [key.to_vec()];
+    let found = Box::pin(read(connection, clock, &keys)).await?.pop();
+    Ok(found.unwrap_or_else(|| Err(StoreError::new("read", "there was no answer"))))
 }
 
 /// Reads values and what is left of their lives, in one round trip.
@@ -196,8 +218,8 @@ async fn server_time(connection: &mut Connection, clock: &ServerClock) -> Result
 }
 
 fn command(name: &'static str, key: &[u8]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(key);
+    let mut command = Cmd::with_capacity(2, name.len() + key.len());
+    command.arg(name).arg(key);
     command
 }
 
@@ -215,10 +237,15 @@ fn millis(life: Duration) -> u64 {
 
 /// One value and what is left of its life; what does not say when it ends was not written by us, and has none.
 fn stored(bytes: Value, now: u64) -> Result<Option<Stored>, StoreError> {
-    let failed = |error: RedisError| StoreError::new("read", error);
-    let parsed = |error: redis::ParsingError| StoreError::new("read", error);
-    let bytes: Option<Vec<u8>> =
-        redis::from_redis_value(bytes.extract_error().map_err(failed)?).map_err(parsed)?;
+    let bytes = match bytes {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::Nil => None,
+        other => {
+            let failed = |error: RedisError| StoreError::new("read", error);
+            let parsed = |error: redis::ParsingError| StoreError::new("read", error);
+            redis::from_redis_value(other.extract_error().map_err(failed)?).map_err(parsed)?
+        }
+    };
     Ok(bytes.map(|mut bytes| {
         let end = clock::take_end(&mut bytes).unwrap_or(0);
         Stored { bytes, remaining: Duration::from_millis(end.saturating_sub(now)) }
