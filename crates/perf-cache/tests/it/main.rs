@@ -24,6 +24,7 @@ mod queries;
 #[cfg(all(feature = "redis", feature = "lz4"))]
 mod redis;
 mod refresh;
+mod second_tier;
 mod seeing;
 mod simulation;
 #[cfg(feature = "redis")]

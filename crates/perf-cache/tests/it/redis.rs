@@ -1,6 +1,6 @@
 //! Journeys against a real Redis, started for each test. Time runs here: a real socket and a paused clock do not mix.
 
-use perf_cache::{Cache, CacheSpace, Compression, Entries, Postcard, RedisConfig, tag};
+use perf_cache::{Cache, CacheSpace, Compression, Entries, Postcard, RedisConfig, RedisStore, Store, tag};
 use perf_core::time;
 use perf_testkit::RedisServer;
 use std::convert::Infallible;
@@ -105,4 +105,23 @@ async fn s35_a_space_whose_redis_never_answers_works_from_memory() {
     let error =
         CacheSpace::builder("shop").redis(RedisConfig::url("not an address")).build().await.unwrap_err();
     assert_eq!(error.field(), "redis.url");
+}
+
+#[tokio::test]
+async fn s26_no_life_is_too_short_or_too_long_for_redis() {
+    let server = RedisServer::start().await.unwrap();
+    let store = RedisStore::new("shop", &RedisConfig::url(server.url())).unwrap();
+    for life in [Duration::from_nanos(1), Duration::MAX] {
+        store.set(b"key", b"value", life).await.unwrap();
+    }
+    let found = store.get(b"key").await.unwrap().unwrap();
+    assert_eq!(found.bytes, b"value");
+    assert!(found.remaining > Duration::from_secs(31_536_000), "{:?}", found.remaining);
+    assert_eq!(store.get(b"another").await, Ok(None));
+    store.remove(b"key").await.unwrap();
+    assert_eq!(store.get(b"key").await, Ok(None));
+    // A key of another kind is an error of that read, and not of the next.
+    server.command(&["RPUSH", "key", "a"]).await.unwrap();
+    assert!(store.get(b"key").await.is_err());
+    assert_eq!(store.get(b"another").await, Ok(None));
 }

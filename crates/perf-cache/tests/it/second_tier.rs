@@ -1,0 +1,110 @@
+//! What goes to the second tier, and what becomes of what lies there.
+
+use perf_cache::{Cache, CacheSpace, Entries, MemoryStore, Postcard, Store, StoreError, Stored};
+use perf_core::time;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+/// A node of the cluster `shop` over this store, with the log of that one, and its cache `a`.
+async fn node_over(store: Arc<dyn Store>, log: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
+    let space = CacheSpace::builder("shop").shared(store, log.clone()).build().await.unwrap();
+    space.coherent(Duration::from_secs(5)).await;
+    let cache = space.cache("a").capacity(Entries(100)).jitter(0.0).fresh(Duration::from_secs(600));
+    let cache = cache.codec(Postcard).build().unwrap();
+    (space, cache)
+}
+
+async fn node(store: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
+    node_over(store.clone(), store).await
+}
+
+async fn load(cache: &Cache<u64, u32>, key: u64, value: u32) -> u32 {
+    *cache.get_or_load(&key, move || async move { Ok::<_, Infallible>(value) }).await.unwrap()
+}
+
+/// Long enough for everything that was sent to have arrived.
+async fn settle() {
+    time::sleep(MS(20)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s33_of_what_cannot_be_used_only_our_own_is_removed() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space, b)) = (node(&store).await, node(&store).await);
+    load(&a, 1, 1).await;
+    settle().await;
+    store.corrupt(|bytes| bytes.fill(0xFF));
+    assert!(b.fetch(&1).await.is_none());
+    settle().await;
+    assert_eq!((store.len(), space.stats().refused), (1, 1), "a stranger's bytes are left alone");
+    load(&a, 2, 1).await;
+    settle().await;
+    store.corrupt(|bytes| bytes.truncate(15));
+    assert!(b.fetch(&2).await.is_none());
+    settle().await;
+    assert_eq!((store.len(), space.stats().refused), (1, 2), "what was ours and is damaged goes");
+    assert!(b.fetch(&2).await.is_none());
+    assert_eq!(space.stats().refused, 2, "and is not read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s26_a_life_of_zero_is_not_written_and_no_life_is_too_short_or_too_long_to_be() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let load = async |key: u64, life: Duration| {
+        let loader = || async { Ok::<_, Infallible>(1) };
+        assert_eq!(*a.get_or_load(&key, loader).fresh(life).await.unwrap(), 1);
+        settle().await;
+    };
+    load(1, Duration::ZERO).await;
+    assert_eq!(store.len(), 0);
+    load(2, Duration::from_nanos(1)).await;
+    load(3, Duration::MAX).await;
+    assert_eq!(store.len(), 2);
+    time::sleep(Duration::from_secs(3_600)).await;
+    assert!(b.fetch(&2).await.is_none() && b.fetch(&3).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s30_a_value_too_large_for_the_second_tier_is_kept_in_memory_alone() {
+    let store = Arc::new(MemoryStore::new());
+    let (space, _) = node(&store).await;
+    let cache: Cache<u64, Vec<u8>> =
+        space.cache("large").codec(Postcard).max_stored_bytes(1_000).build().unwrap();
+    for (key, size) in [(1, 2_000), (2, 500)] {
+        let loader = move || async move { Ok::<_, Infallible>(vec![7_u8; size]) };
+        assert_eq!(cache.get_or_load(&key, loader).await.unwrap().len(), size);
+        settle().await;
+        assert!(cache.get(&key).is_some());
+    }
+    assert_eq!((store.len(), space.stats().unencodable, space.stats().written), (1, 1, 1));
+}
+
+/// A store that answers reads and refuses writes.
+struct ReadOnly(Arc<MemoryStore>);
+
+#[async_trait::async_trait]
+impl Store for ReadOnly {
+    async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+        self.0.get_many(keys).await
+    }
+    async fn set(&self, _: &[u8], _: &[u8], _: Duration) -> Result<(), StoreError> {
+        Err(StoreError::new("write", "never"))
+    }
+    async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.0.remove(key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s35_a_write_that_fails_does_not_fail_the_call() {
+    let store = Arc::new(MemoryStore::new());
+    let (space, cache) = node_over(Arc::new(ReadOnly(store.clone())), &store).await;
+    assert_eq!(load(&cache, 1, 1).await, 1);
+    settle().await;
+    assert_eq!(cache.get(&1).as_deref(), Some(&1));
+    assert_eq!((space.stats().write_errors, space.stats().written), (1, 0));
+}
