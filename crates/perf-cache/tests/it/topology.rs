@@ -2,7 +2,7 @@
 
 use perf_cache::{Cache, CacheSpace, Entries, Postcard, RedisConfig};
 use perf_core::time;
-use perf_testkit::{RedisCluster, RedisSentinel};
+use perf_testkit::{RedisCluster, RedisReply, RedisSentinel};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -195,4 +195,78 @@ async fn s38_a_cluster_is_read_across_slots_and_followed_while_slots_move_and_a_
     }
     done.store(true, Ordering::SeqCst);
     assert!(reading.await.unwrap() > 50);
+}
+
+/// Kills the master that has the log while nodes use the Cluster, lets `mend` bring the Cluster back, and waits until
+/// keys of all masters are shared again. No request fails meanwhile, and what is invalidated meanwhile is invalidated.
+async fn a_master_dies(cluster: &RedisCluster, mend: impl AsyncFnOnce()) {
+    let config = RedisConfig::cluster(cluster.urls());
+    let ((space_a, a), (space_b, b)) = (node(&config).await, node(&config).await);
+    for key in 0..30 {
+        assert_eq!(load(&a, key, "old").await, "old");
+    }
+    assert!(eventually(async || space_a.stats().written == 30).await);
+    assert_eq!(load(&b, 1, "never").await, "old");
+    a.invalidate(&77).await;
+    assert_eq!(owner(slot_of_the_log(cluster).await), 0);
+
+    let (requests, done) = (a.clone(), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&done);
+    let asking = tokio::spawn(async move {
+        let mut key = 1_000_000;
+        while !stop.load(Ordering::SeqCst) {
+            key += 1;
+            assert_eq!(load(&requests, key, "x").await, "x", "no request fails");
+            time::sleep(MS(5)).await;
+        }
+        key - 1_000_000
+    });
+    cluster.nodes()[0].kill().await.unwrap();
+    a.invalidate(&1).detach();
+    mend().await;
+    assert!(eventually(async || space_a.is_coherent() && space_b.is_coherent()).await);
+    assert!(eventually(async || b.get(&1).is_none() && space_a.stats().waiting == 0).await);
+    assert_eq!(load(&b, 1, "new").await, "new");
+
+    let mut first = 2_000;
+    let is_shared = eventually(async || {
+        first += 100;
+        let keys: Vec<u64> = (first..first + 40).collect();
+        for &key in &keys {
+            load(&a, key, "again").await;
+        }
+        time::sleep(MS(50)).await;
+        b.fetch_many(&keys).await.iter().flatten().count() == keys.len()
+    });
+    assert!(is_shared.await, "{:?} {:?}", space_a.stats(), space_b.stats());
+    done.store(true, Ordering::SeqCst);
+    assert!(asking.await.unwrap() > 100);
+}
+
+#[tokio::test]
+async fn s38_a_master_that_was_killed_and_comes_back_shares_its_keys_again() {
+    let cluster = RedisCluster::start().await.unwrap();
+    a_master_dies(&cluster, async || {
+        // Long enough for the others to give it up, so that the whole Cluster refuses to work.
+        let is_given_up = eventually(async || {
+            let info = cluster.nodes()[1].command(&["CLUSTER", "INFO"]).await.unwrap();
+            info.text().is_some_and(|info| info.contains("cluster_state:fail"))
+        });
+        assert!(is_given_up.await);
+        cluster.nodes()[0].restart().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s38_a_replica_that_takes_over_from_its_master_shares_the_keys_of_that_one() {
+    let cluster = RedisCluster::start_with_replica_of(0).await.unwrap();
+    a_master_dies(&cluster, async || {
+        let took_over = eventually(async || {
+            let role = cluster.replicas()[0].command(&["ROLE"]).await.unwrap();
+            role.list().first().and_then(RedisReply::text) == Some("master")
+        });
+        assert!(took_over.await);
+    })
+    .await;
 }

@@ -14,12 +14,13 @@ const AGREEMENT: Duration = Duration::from_secs(30);
 /// After how many milliseconds without an answer a node counts as failed.
 const NODE_TIMEOUT: &str = "2000";
 
-/// A private Redis Cluster of three masters without replicas, removed when dropped.
+/// A private Redis Cluster of three masters, without replicas unless one is asked for, removed when dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
+    replicas: Vec<RedisServer>,
     /// Each node's second port, on which nodes talk to each other.
-    _bus: Vec<Port>,
+    bus: Vec<Port>,
 }
 
 impl RedisCluster {
@@ -45,23 +46,63 @@ impl RedisCluster {
         blocking(move || Self::start_blocking(&settings)).await
     }
 
+    /// Starts it with a replica of the master of this number, which takes over when that one dies.
+    ///
+    /// # Errors
+    /// As [`RedisCluster::start`].
+    ///
+    /// # Cancel safety
+    /// As [`RedisCluster::start`].
+    pub async fn start_with_replica_of(master: usize) -> Result<Self, ServerError> {
+        blocking(move || {
+            let settings = RedisServer::builder();
+            let mut cluster = Self::start_blocking(&settings)?;
+            cluster.add_replica(&settings, master)?;
+            Ok(cluster)
+        })
+        .await
+    }
+
     fn start_blocking(settings: &RedisBuilder) -> Result<Self, ServerError> {
         let bus = (0..MASTERS).map(|_| Port::reserve()).collect::<Result<Vec<_>, _>>()?;
-        let node = |bus: &Port| {
-            let builder = settings.clone().setting("cluster-enabled", "yes");
-            let builder = builder.setting("cluster-port", bus.number().to_string());
-            builder.setting("cluster-node-timeout", NODE_TIMEOUT).start_blocking()
-        };
-        let nodes = bus.iter().map(node).collect::<Result<Vec<_>, _>>()?;
-        let cluster = Self { nodes, _bus: bus };
+        let nodes = bus.iter().map(|bus| node(settings, bus)).collect::<Result<Vec<_>, _>>()?;
+        let cluster = Self { nodes, replicas: Vec::new(), bus };
         cluster.introduce()?;
         cluster.wait_until_whole()?;
         Ok(cluster)
     }
 
+    fn add_replica(&mut self, settings: &RedisBuilder, of: usize) -> Result<(), ServerError> {
+        let bus = Port::reserve()?;
+        let replica = node(settings, &bus)?;
+        let (first, first_bus) = (self.nodes[0].port().to_string(), self.bus[0].number().to_string());
+        ask(&replica, &["CLUSTER", "MEET", "127.0.0.1", &first, &first_bus])?;
+        let id = ask(&self.nodes[of], &["CLUSTER", "MYID"])?.text().unwrap_or_default().to_owned();
+        // Refused until it has heard of its master.
+        let follows = || ask(&replica, &["CLUSTER", "REPLICATE", &id]).is_ok();
+        let is_in_step = || {
+            let info = ask(&replica, &["INFO", "replication"]);
+            info.is_ok_and(|info| info.text().is_some_and(|text| text.contains("master_link_status:up")))
+        };
+        // Who takes over must be known to those who vote for it.
+        let is_known = |node: &RedisServer| {
+            let nodes = ask(node, &["CLUSTER", "NODES"]);
+            nodes.is_ok_and(|nodes| nodes.text().is_some_and(|text| text.contains("slave")))
+        };
+        if poll_until(AGREEMENT, follows)
+            && poll_until(AGREEMENT, is_in_step)
+            && poll_until(AGREEMENT, || self.nodes.iter().all(is_known))
+        {
+            self.replicas.push(replica);
+            self.bus.push(bus);
+            return Ok(());
+        }
+        Err(slow("in step with its master", replica.log()))
+    }
+
     /// Gives each node its slots and an epoch of its own, and introduces all to the first.
     fn introduce(&self) -> Result<(), ServerError> {
-        let first = (self.nodes[0].port().to_string(), self._bus[0].number().to_string());
+        let first = (self.nodes[0].port().to_string(), self.bus[0].number().to_string());
         for (index, node) in (0..MASTERS).zip(&self.nodes) {
             let bound = |n: u16| u32::from(SLOTS) * u32::from(n) / u32::from(MASTERS);
             let (from, to) = (bound(index).to_string(), (bound(index + 1) - 1).to_string());
@@ -83,13 +124,7 @@ impl RedisCluster {
         if poll_until(AGREEMENT, || self.nodes.iter().all(whole)) {
             return Ok(());
         }
-        let output = self.nodes.iter().map(RedisServer::log).collect();
-        Err(ServerError::Slow {
-            program: "redis cluster".to_owned(),
-            state: "whole",
-            limit: AGREEMENT,
-            output,
-        })
+        Err(slow("whole", self.nodes.iter().map(RedisServer::log).collect()))
     }
 
     /// The masters, in order of their slots.
@@ -98,7 +133,13 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// The URLs of all nodes, any of which a client may start from.
+    /// The replicas, of which there are none unless one was asked for.
+    #[must_use]
+    pub fn replicas(&self) -> &[RedisServer] {
+        &self.replicas
+    }
+
+    /// The URLs of all masters, any of which a client may start from.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()
@@ -118,6 +159,16 @@ impl RedisCluster {
             (1..u32::from(MASTERS)).take_while(|n| slot >= u32::from(SLOTS) * n / u32::from(MASTERS)).count();
         Ok(&self.nodes[index])
     }
+}
+
+fn node(settings: &RedisBuilder, bus: &Port) -> Result<RedisServer, ServerError> {
+    let builder = settings.clone().setting("cluster-enabled", "yes");
+    let builder = builder.setting("cluster-port", bus.number().to_string());
+    builder.setting("cluster-node-timeout", NODE_TIMEOUT).start_blocking()
+}
+
+fn slow(state: &'static str, output: String) -> ServerError {
+    ServerError::Slow { program: "redis cluster".to_owned(), state, limit: AGREEMENT, output }
 }
 
 /// Sends a command to a node from the blocking pool.
