@@ -5,6 +5,7 @@
 
 use loom::thread;
 use perf_core::{Outcome, time};
+use perf_resilience::retry::{Cause, Tokens};
 use perf_resilience::{Breaker, Budget, Gate, Leaving, Now};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,5 +73,70 @@ fn r05_withdrawals_never_exceed_deposits() {
         // Three halves paid for one call at most, and the rest is still there.
         assert!(paid <= 1);
         assert!((f64::from(paid) + budget.balance() - 1.5).abs() < 1e-9);
+    });
+}
+
+#[test]
+fn r05_two_calls_racing_for_the_only_place_of_an_extra_one_leave_nothing_behind() {
+    loom::model(|| {
+        let budget = Budget::builder("b").in_flight(0.5, 0).build().unwrap();
+        let now = time::now();
+        let mut here = budget.open();
+        let mut there = budget.open();
+        let there_paid = {
+            let other = budget.clone();
+            // A third call comes and goes meanwhile; two of three and two of two both allow one.
+            let racer = thread::spawn(move || drop(other.open()));
+            let paid = here.withdraw(Cause::Failure, now);
+            assert!(paid, "half of two or three is one");
+            let there_paid = there.withdraw(Cause::Hedge, now);
+            racer.join().unwrap();
+            there_paid
+        };
+        assert!(!there_paid, "and never two");
+        here.release();
+        assert!(there.withdraw(Cause::Failure, now));
+        drop((here, there));
+        let _two = (budget.open(), budget.open());
+        assert!((budget.balance() - 1.0).abs() < 1e-9);
+    });
+}
+
+#[test]
+fn r05_of_two_threads_that_want_the_only_place_one_gets_it() {
+    loom::model(|| {
+        let budget = Budget::builder("b").in_flight(0.0, 1).build().unwrap();
+        let now = time::now();
+        let other = budget.clone();
+        let racer = thread::spawn(move || {
+            let mut call = other.open();
+            let paid = call.withdraw(Cause::Failure, now);
+            // Held for ever, so that the other thread finds it taken.
+            if paid {
+                std::mem::forget(call);
+            }
+            paid
+        });
+        let mut call = budget.open();
+        let here = call.withdraw(Cause::Hedge, now);
+        if here {
+            std::mem::forget(call);
+        }
+        assert!(here != racer.join().unwrap(), "exactly one");
+        assert!(budget.balance().abs() < 1e-9);
+    });
+}
+
+#[test]
+fn r05_tokens_taken_drained_and_refunded_at_once_add_up() {
+    loom::model(|| {
+        let budget = Budget::builder("b").tokens(Tokens::grpc()).build().unwrap();
+        let other = budget.clone();
+        let racer = thread::spawn(move || other.open().failed(Outcome::Failure));
+        let mut call = budget.open();
+        call.failed(Outcome::Failure);
+        call.succeeded();
+        racer.join().unwrap();
+        assert!((budget.balance() - 8.1).abs() < 1e-9, "ten, less two, and a tenth: {}", budget.balance());
     });
 }

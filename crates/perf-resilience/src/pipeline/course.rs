@@ -14,7 +14,7 @@ use crate::hedge::Hedge;
 use crate::judge::{Again, Judge, Verdict};
 use crate::race::{Limit, Over, Race, Timer};
 use crate::rate::RateLimit;
-use crate::retry::{Budget, Question, Retry, Stop};
+use crate::retry::{Account, Budget, Cause, Question, Retry, Stop};
 use crate::signal::{self, Signal};
 use perf_core::time::{self, Duration, Instant};
 use perf_core::{Deadline, Name, Outcome, Reason, Rejected};
@@ -73,6 +73,8 @@ struct Ending {
     verdict: Verdict,
     /// The limit that ended it, if one did.
     over: Option<Over>,
+    /// Whether it was made of two requests, whose failures the budget knows of already.
+    hedged: bool,
 }
 
 /// The attempts of one call so far.
@@ -136,13 +138,12 @@ impl<'p> Course<'p> {
             return Err(signal::refuse(worth_waiting(rejected, deadline)));
         }
         // Only a call that is made pays for retries: refused ones would fill the budget while the dependency is down.
-        if let Some(budget) = self.budget {
-            budget.deposit();
-        }
+        let mut account = self.budget.map(Budget::open);
         let mut series = Series::new(deadline, call.idempotent.unwrap_or(self.stages.idempotent));
         loop {
             let (mut started, mut over) = (None, None);
-            let result = match self.stages.hedge.as_ref().filter(|_| series.idempotent) {
+            let hedge = self.stages.hedge.as_ref().filter(|_| series.idempotent);
+            let result = match hedge {
                 None => {
                     let work = operation(series.attempt);
                     let given_up = |limit| {
@@ -153,7 +154,7 @@ impl<'p> Course<'p> {
                 }
                 Some(hedge) => {
                     let (operation, attempt, limit) = (&operation, series.attempt, self.limit(deadline));
-                    let plan = Plan { operation, judge, hedge, budget: self.budget, attempt, limit };
+                    let plan = Plan { operation, judge, hedge, account: account.as_mut(), attempt, limit };
                     let hedging = Hedged::new(plan, timer.as_mut()).await;
                     started = hedging.started;
                     series.attempt.number += hedging.extra;
@@ -172,12 +173,16 @@ impl<'p> Course<'p> {
             series.started = series.started.or(started);
             if verdict.outcome == Outcome::Success {
                 self.recovered(&series);
+                if let Some(account) = &mut account {
+                    account.succeeded();
+                }
                 drop(held);
                 passes.leave(Outcome::Success, series.started, &Now::lazy());
                 counting.ended(Outcome::Success);
                 return result;
             }
-            match self.next(&mut series, Ending { verdict, over }) {
+            let ending = Ending { verdict, over, hedged: hedge.is_some() };
+            match self.next(&mut series, ending, account.as_mut()) {
                 None => {
                     drop(held);
                     passes.leave(verdict.outcome, series.started, &Now::lazy());
@@ -253,8 +258,19 @@ impl<'p> Course<'p> {
 
     /// Until when to wait for the next attempt (or not at all), or `None` if there is none.
     #[inline(never)]
-    fn next(&self, series: &mut Series, ending: Ending) -> Option<Option<Instant>> {
+    fn next(
+        &self,
+        series: &mut Series,
+        ending: Ending,
+        mut account: Option<&mut Account<'p>>,
+    ) -> Option<Option<Instant>> {
         let signal = signal::take();
+        if let Some(account) = &mut account {
+            account.release();
+            if !ending.hedged || ending.over.is_some() {
+                account.failed(ending.verdict.outcome);
+            }
+        }
         if ending.over == Some(Over::Deadline) {
             self.stopped(Stop::Deadline);
             signal::stop();
@@ -264,7 +280,7 @@ impl<'p> Course<'p> {
         if ending.over.is_none() {
             series.attempt.previous_endpoint = ending.verdict.endpoint;
         }
-        match self.wait(series, &ending.verdict, signal) {
+        match self.wait(series, &ending, signal, account) {
             Err(why) => {
                 self.stopped(why);
                 if matches!(why, Stop::Attempts | Stop::Budget | Stop::Deadline | Stop::Below) {
@@ -283,12 +299,19 @@ impl<'p> Course<'p> {
     fn wait(
         &self,
         series: &Series,
-        verdict: &Verdict,
+        ending: &Ending,
         signal: Option<Signal>,
+        account: Option<&mut Account<'p>>,
     ) -> Result<(Duration, Option<Instant>), Stop> {
         let Attempt { number, deadline, .. } = series.attempt;
+        let verdict = &ending.verdict;
+        let cause = match (ending.over, verdict.outcome) {
+            (Some(_), _) => Cause::Timeout,
+            (None, Outcome::Overload) => Cause::Overload,
+            (None, _) => Cause::Failure,
+        };
         let mut question =
-            Question { attempt: number, previous: series.previous, hint: verdict.hint, deadline };
+            Question { attempt: number, previous: series.previous, hint: verdict.hint, deadline, cause };
         let again = match signal {
             Some(Signal::Stop) => return Err(Stop::Below),
             Some(Signal::After(wait)) => {
@@ -297,14 +320,14 @@ impl<'p> Course<'p> {
             }
             None => verdict.again,
         };
-        let retry = self.retry.ok_or(Stop::Final)?;
+        let (Some(retry), Some(account)) = (self.retry, account) else { return Err(Stop::Final) };
         match again {
             Again::No => return Err(Stop::Final),
             Again::IfIdempotent if !series.idempotent => return Err(Stop::NotIdempotent),
             Again::IfIdempotent | Again::Always => {}
         }
         let now = time::now();
-        let delay = retry.next(&question, now)?;
+        let delay = retry.next(&question, account, now)?;
         Ok((delay, now.checked_add(delay).filter(|_| !delay.is_zero())))
     }
 

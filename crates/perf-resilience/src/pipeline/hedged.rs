@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use crate::hedge::Hedge;
 use crate::judge::{Again, Judge};
 use crate::race::{Limit, Over, Timer};
-use crate::retry::Budget;
+use crate::retry::{Account, Cause};
 use crate::scope::Entered;
 use crate::signal::{self, Signal};
 use perf_core::Outcome;
@@ -23,11 +23,12 @@ pub(super) struct Hedging<T, E> {
 }
 
 /// What does not change while the requests are under way.
-pub(super) struct Plan<'h, Op, J: ?Sized> {
+pub(super) struct Plan<'h, 'b, Op, J: ?Sized> {
     pub(super) operation: &'h Op,
     pub(super) judge: &'h J,
     pub(super) hedge: &'h Hedge,
-    pub(super) budget: Option<&'h Budget>,
+    /// What pays for the second request; nothing has to where there is none.
+    pub(super) account: Option<&'h mut Account<'b>>,
     pub(super) attempt: Attempt,
     pub(super) limit: Limit,
 }
@@ -41,8 +42,8 @@ enum Second {
 }
 
 pin_project! {
-    pub(super) struct Hedged<'h, T, E, Op, J: ?Sized, Fut> {
-        plan: Plan<'h, Op, J>,
+    pub(super) struct Hedged<'h, 'b, T, E, Op, J: ?Sized, Fut> {
+        plan: Plan<'h, 'b, Op, J>,
         #[pin]
         first: Option<Fut>,
         #[pin]
@@ -58,11 +59,11 @@ pin_project! {
     }
 }
 
-impl<'h, T, E, Op, J: ?Sized, Fut> Hedged<'h, T, E, Op, J, Fut>
+impl<'h, 'b, T, E, Op, J: ?Sized, Fut> Hedged<'h, 'b, T, E, Op, J, Fut>
 where
     Op: Fn(Attempt) -> Fut,
 {
-    pub(super) fn new(plan: Plan<'h, Op, J>, timer: Pin<&'h mut Timer>) -> Self {
+    pub(super) fn new(plan: Plan<'h, 'b, Op, J>, timer: Pin<&'h mut Timer>) -> Self {
         let first = Some((plan.operation)(plan.attempt));
         let second = if plan.hedge.delay().is_some() { Second::Waiting } else { Second::Never };
         Self {
@@ -85,7 +86,7 @@ fn since(start: Option<Instant>) -> Duration {
     start.map_or(Duration::ZERO, |start| time::now().saturating_duration_since(start))
 }
 
-impl<T, E, Op, J, Fut> Future for Hedged<'_, T, E, Op, J, Fut>
+impl<T, E, Op, J, Fut> Future for Hedged<'_, '_, T, E, Op, J, Fut>
 where
     J: Judge<T, E> + ?Sized,
     Op: Fn(Attempt) -> Fut,
@@ -110,6 +111,9 @@ where
                 let start = if turn == Turn::First { *this.started } else { *this.extra_started };
                 this.plan.hedge.record(since(start), true);
                 let verdict = this.plan.judge.judge(result.as_ref());
+                if let Some(account) = &mut this.plan.account {
+                    account.failed(verdict.outcome);
+                }
                 let settled = verdict.outcome == Outcome::Success || verdict.again == Again::No;
                 if verdict.outcome != Outcome::Cancelled || this.failed.is_none() {
                     *this.failed = Some((result, signal));
@@ -150,7 +154,8 @@ where
             }
             let due = at_once || this.hedge_at.is_some_and(|at| at <= now);
             if *this.second == Second::Waiting && due {
-                if this.plan.budget.is_none_or(|budget| budget.withdraw(now)) {
+                let account = this.plan.account.as_mut();
+                if account.is_none_or(|account| account.withdraw(Cause::Hedge, now)) {
                     *this.second = Second::Sent;
                     *this.extra_started = Some(now);
                     let number = this.plan.attempt.number + 1;

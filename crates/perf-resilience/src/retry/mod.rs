@@ -17,8 +17,9 @@ mod config;
 mod state;
 
 pub use budget::{
-    Budget, BudgetBuilder, BudgetConfig, BudgetStats, DEFAULT_BUDGET_CAP, DEFAULT_BUDGET_RATIO,
-    DEFAULT_BUDGET_RESERVE,
+    Account, Budget, BudgetBuilder, BudgetConfig, BudgetKind, BudgetStats, Cause, DEFAULT_BUDGET_CAP,
+    DEFAULT_BUDGET_FLOOR, DEFAULT_BUDGET_RATIO, DEFAULT_BUDGET_RESERVE, DEFAULT_BUDGET_SHARE, InFlight,
+    Tokens,
 };
 pub use config::{
     DEFAULT_BASE, DEFAULT_CAP, DEFAULT_HINT_CEILING, DEFAULT_MAX_ATTEMPTS, DEFAULT_MIN_ATTEMPT_TIME, Growth,
@@ -131,16 +132,21 @@ impl Retry {
         course.run(Call::new(), judge, operation)
     }
 
-    /// How long to wait before the attempt after `question.attempt`, which the budget pays for. Pure but for the budget
-    /// and the random sequence, which the seed determines.
+    /// How long to wait before the attempt after `question.attempt`, for which the account of the call pays; it should be
+    /// one with [`Retry::budget`]. Pure but for the account and the random sequence, which the seed determines.
     ///
     /// # Errors
     /// Why there is no further attempt.
-    pub fn next(&self, question: &Question, now: Instant) -> Result<Duration, Stop> {
+    pub fn next(
+        &self,
+        question: &Question,
+        account: &mut Account<'_>,
+        now: Instant,
+    ) -> Result<Duration, Stop> {
         let draw = self.0.draws.fetch_add(1, Ordering::Relaxed);
         let mut rng = Rng::seeded(self.0.seed.wrapping_add(draw));
         let delay = state::next(&self.0.config, &self.0.backoff, question, now, &mut rng)?;
-        if self.0.budget.withdraw(now) { Ok(delay) } else { Err(Stop::Budget) }
+        if account.withdraw(question.cause, now) { Ok(delay) } else { Err(Stop::Budget) }
     }
 
     /// Its name.

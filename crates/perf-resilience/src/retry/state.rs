@@ -1,5 +1,6 @@
 //! The pure decision: whether another attempt is made, and when.
 
+use super::budget::Cause;
 use super::config::RetryConfig;
 use perf_core::time::{Duration, Instant};
 use perf_core::{Backoff, Deadline, Rng};
@@ -55,6 +56,8 @@ pub struct Question {
     pub hint: Option<Duration>,
     /// When the whole call must be over.
     pub deadline: Deadline,
+    /// How the attempt failed, as far as the budget cares.
+    pub cause: Cause,
 }
 
 /// How long to wait before the next attempt, leaving the budget aside.

@@ -4,6 +4,7 @@
 
 mod adaptive;
 mod breaker;
+mod budget;
 mod bulkhead;
 mod cancellation;
 #[cfg(feature = "chaos")]

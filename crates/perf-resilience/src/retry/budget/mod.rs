@@ -4,24 +4,31 @@
 //! dependency can bear it least. A budget lets each call pay for a tenth of an extra one, so however many callers retry,
 //! the load never exceeds 1.1 times the calls. One budget can be shared by retries, hedges and several pipelines.
 //!
+//! | kind | an extra call is paid for by | bounds |
+//! |---|---|---|
+//! | [`BudgetKind::Ratio`], the default | a share of every call | the load over time, whatever the dependency does |
+//! | [`BudgetKind::InFlight`] | a place beside the calls in flight | the load at each moment |
+//! | [`BudgetKind::Tokens`] | tokens, which results cost and bring | how long retries go on while nothing succeeds |
+//!
 //! The rule that goes with it: *the ratio is below the spare capacity*. A dependency that is 80 % busy cannot work off a
 //! backlog under a budget of 20 %.
+
+mod account;
+mod config;
+mod purse;
+
+pub use account::{Account, Cause};
+pub use config::{
+    BudgetConfig, BudgetKind, DEFAULT_BUDGET_CAP, DEFAULT_BUDGET_FLOOR, DEFAULT_BUDGET_RATIO,
+    DEFAULT_BUDGET_RESERVE, DEFAULT_BUDGET_SHARE, InFlight, Tokens,
+};
 
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
 use perf_core::time::{self, Instant};
 use perf_core::{Component, ComponentId, Desc, InvalidConfig, Name, Sink, Unit};
+use purse::{Purse, Rules};
 use std::sync::Arc;
-
-/// A tenth: below the spare capacity of any service that is not about to fall over anyway.
-pub const DEFAULT_BUDGET_RATIO: f64 = 0.1;
-/// What may be saved up: a hundred extra calls cover a short outage of a busy service.
-pub const DEFAULT_BUDGET_CAP: u32 = 100;
-/// One retry a second is harmless to anything, and all that a service with little traffic ever needs.
-pub const DEFAULT_BUDGET_RESERVE: u32 = 1;
-
-/// A token in the smallest unit the budget counts.
-const TOKEN: u64 = 1_000_000;
 
 stats! {
     /// What a budget has seen since it was made.
@@ -30,47 +37,6 @@ stats! {
         withdrawn,
         /// Extra calls that could not be paid for.
         refused,
-    }
-}
-
-/// What a configuration file can say about a budget.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
-#[non_exhaustive]
-pub struct BudgetConfig {
-    /// Extra calls each call pays for, 0 to 10; default [`DEFAULT_BUDGET_RATIO`].
-    pub ratio: f64,
-    /// How many extra calls can be saved up, at most a million; default [`DEFAULT_BUDGET_CAP`].
-    pub cap: u32,
-    /// Extra calls a second that cost nothing, at most a million; default [`DEFAULT_BUDGET_RESERVE`].
-    pub min_per_sec: u32,
-}
-
-impl Default for BudgetConfig {
-    fn default() -> Self {
-        Self { ratio: DEFAULT_BUDGET_RATIO, cap: DEFAULT_BUDGET_CAP, min_per_sec: DEFAULT_BUDGET_RESERVE }
-    }
-}
-
-impl BudgetConfig {
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// The first field that cannot be used.
-    pub fn validate(&self) -> Result<(), InvalidConfig> {
-        if !(0.0..=10.0).contains(&self.ratio) {
-            return Err(InvalidConfig::new("ratio", self.ratio, "0 to 10"));
-        }
-        for (field, value) in [("cap", self.cap), ("min_per_sec", self.min_per_sec)] {
-            if value > 1_000_000 {
-                return Err(InvalidConfig::new(field, value, "0 to 1000000"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -93,12 +59,10 @@ impl BudgetConfig {
 pub struct Budget(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     name: Name,
     config: BudgetConfig,
-    deposit: u64,
-    cap: u64,
-    balance: AtomicU64,
+    purse: Purse,
     origin: Instant,
     /// When the reserve has its next token, in nanoseconds after `origin`.
     reserve: AtomicU64,
@@ -123,34 +87,36 @@ impl Budget {
         self.0.config
     }
 
-    /// Pays in for one call. With the purse full, which is the usual state of things, this is one load.
+    /// Begins a call, which pays in, or is in flight from now on. With the purse full, which is the usual state of things,
+    /// this is one load.
+    #[inline]
+    pub fn open(&self) -> Account<'_> {
+        Account::new(&self.0, self.0.purse.open())
+    }
+
+    /// Pays in for one call nothing more will be heard of: as opening an account and closing it at once.
     #[inline]
     pub fn deposit(&self) {
-        let shared = &*self.0;
-        let mut balance = shared.balance.load(Ordering::Relaxed);
-        while balance < shared.cap {
-            let next = (balance + shared.deposit).min(shared.cap);
-            match shared.balance.compare_exchange_weak(balance, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(seen) => balance = seen,
-            }
-        }
+        drop(self.open());
     }
 
     /// Takes out one extra call, from the reserve if the balance is too low; `false` if neither can pay.
+    ///
+    /// A budget by calls in flight must know when the extra call ends, and so pays only through an [`Account`]: here it
+    /// always says no.
     #[must_use]
     pub fn withdraw(&self, now: Instant) -> bool {
-        let shared = &*self.0;
-        let paid = shared.take_token() || shared.take_from_reserve(now);
-        let counter = if paid { &shared.counters.withdrawn } else { &shared.counters.refused };
-        counter.increment();
-        paid
+        if let Rules::InFlight { .. } = self.0.purse.rules {
+            self.0.counters.refused.increment();
+            return false;
+        }
+        self.0.withdraw(Cause::Failure, now).is_some()
     }
 
-    /// How many extra calls are saved up.
+    /// What is left: extra calls that are saved up, tokens, or how many more extra calls may be under way, by kind.
     #[must_use]
     pub fn balance(&self) -> f64 {
-        self.0.balance.load(Ordering::Relaxed) as f64 / TOKEN as f64
+        self.0.purse.left()
     }
 
     /// The totals so far.
@@ -161,20 +127,16 @@ impl Budget {
 }
 
 impl Shared {
-    fn take_token(&self) -> bool {
-        let mut balance = self.balance.load(Ordering::Relaxed);
-        while balance >= TOKEN {
-            let next = balance - TOKEN;
-            match self.balance.compare_exchange_weak(balance, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(seen) => balance = seen,
-            }
-        }
-        false
+    /// Pays for an extra call; gives what it cost.
+    fn withdraw(&self, cause: Cause, now: Instant) -> Option<u64> {
+        let paid = self.purse.take(cause).or_else(|| self.take_from_reserve(now).then_some(0));
+        let counter = if paid.is_some() { &self.counters.withdrawn } else { &self.counters.refused };
+        counter.increment();
+        paid
     }
 
     fn take_from_reserve(&self, now: Instant) -> bool {
-        if self.config.min_per_sec == 0 {
+        if self.config.kind != BudgetKind::Ratio || self.config.min_per_sec == 0 {
             return false;
         }
         let step = 1_000_000_000 / u64::from(self.config.min_per_sec);
@@ -208,7 +170,20 @@ impl BudgetBuilder {
 
     /// Extra calls each call pays for.
     pub const fn ratio(mut self, ratio: f64) -> Self {
+        self.config.kind = BudgetKind::Ratio;
         self.config.ratio = ratio;
+        self
+    }
+
+    /// Counts extra calls by how many are under way: at most `share` of the calls in flight, but `floor` in any case.
+    pub const fn in_flight(mut self, share: f64, floor: u32) -> Self {
+        self.config.kind = BudgetKind::InFlight(InFlight { share, floor });
+        self
+    }
+
+    /// Counts tokens, which results cost and bring.
+    pub const fn tokens(mut self, tokens: Tokens) -> Self {
+        self.config.kind = BudgetKind::Tokens(tokens);
         self
     }
 
@@ -224,7 +199,7 @@ impl BudgetBuilder {
         self
     }
 
-    /// The budget, empty.
+    /// The budget: nothing saved up, but a bucket of tokens is full.
     ///
     /// # Errors
     /// The first field that cannot be used.
@@ -232,10 +207,8 @@ impl BudgetBuilder {
         self.config.validate()?;
         Ok(Budget(Arc::new(Shared {
             name: self.name,
+            purse: Purse::new(&self.config),
             config: self.config,
-            deposit: (self.config.ratio * TOKEN as f64).round() as u64,
-            cap: u64::from(self.config.cap) * TOKEN,
-            balance: AtomicU64::new(0),
             origin: time::now(),
             reserve: AtomicU64::new(0),
             counters: Counters::default(),
@@ -262,8 +235,8 @@ impl Component for Budget {
         let stats = self.stats();
         sink.counter(&WITHDRAWN, &[], stats.withdrawn);
         sink.counter(&REFUSED, &[], stats.refused);
-        if self.0.config.cap > 0 {
-            sink.gauge(&SPENT, &[], 1.0 - self.balance() / f64::from(self.0.config.cap));
+        if let Some(spent) = self.0.purse.spent() {
+            sink.gauge(&SPENT, &[], spent);
         }
     }
 }
