@@ -5,6 +5,7 @@
 
 use loom::thread;
 use perf_core::{Outcome, time};
+use perf_resilience::adaptive::{Adaptive, Method};
 use perf_resilience::retry::{Cause, Tokens};
 use perf_resilience::{Breaker, Budget, Gate, Leaving, Now};
 use std::sync::Arc;
@@ -138,5 +139,29 @@ fn r05_tokens_taken_drained_and_refunded_at_once_add_up() {
         call.succeeded();
         racer.join().unwrap();
         assert!((budget.balance() - 8.1).abs() < 1e-9, "ten, less two, and a tenth: {}", budget.balance());
+    });
+}
+
+#[test]
+fn l08_a_share_is_safe_while_others_borrow() {
+    loom::model(|| {
+        let limit = Adaptive::builder("l").method(Method::Fixed).min(1).initial(2);
+        let whole = limit.partitions([("a", 0.5), ("b", 0.5)]).unwrap();
+        let (a, b) = (whole.partition("a"), whole.partition("b"));
+        let racer = thread::spawn(move || {
+            let now = Now::at(time::now());
+            // Its own place, and one that is borrowed if there is room.
+            let own = a.enter(&now).unwrap();
+            if let Ok(borrowed) = a.enter(&now) {
+                a.leave(borrowed, &Leaving::new(Outcome::Cancelled, &now));
+            }
+            a.leave(own, &Leaving::new(Outcome::Cancelled, &now));
+        });
+        let now = Now::at(time::now());
+        let own = b.enter(&now).unwrap();
+        assert_eq!(b.in_flight(), 1);
+        b.leave(own, &Leaving::new(Outcome::Cancelled, &now));
+        racer.join().unwrap();
+        assert_eq!((whole.limit().in_flight(), b.in_flight(), whole.partition("a").in_flight()), (0, 0, 0));
     });
 }

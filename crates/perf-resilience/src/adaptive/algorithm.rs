@@ -33,6 +33,8 @@ pub enum Algorithm {
     Vegas(Vegas),
     /// Follows the ratio of the long to the short average of the time.
     Gradient2(Gradient2),
+    /// Always this limit.
+    Fixed(f64),
 }
 
 impl Algorithm {
@@ -42,6 +44,7 @@ impl Algorithm {
             Self::Aimd(aimd) => aimd.update(sample),
             Self::Vegas(vegas) => vegas.update(sample),
             Self::Gradient2(gradient) => gradient.update(sample),
+            Self::Fixed(limit) => *limit,
         }
     }
 
@@ -52,6 +55,7 @@ impl Algorithm {
             Self::Aimd(aimd) => aimd.limit,
             Self::Vegas(vegas) => vegas.limit,
             Self::Gradient2(gradient) => gradient.limit,
+            Self::Fixed(limit) => *limit,
         }
     }
 }

@@ -4,6 +4,9 @@
 //! them get more done it grows, and when they only queue it shrinks. Healthy traffic is never held back for measuring;
 //! instead, the limit takes one step down now and then.
 //!
+//! One limit can be divided among kinds of callers ([`Partitioned`]): each is sure of its share, and borrows what others
+//! leave unused.
+//!
 //! | default | value |
 //! |---|---|
 //! | algorithm | Gradient2, with its published numbers |
@@ -11,14 +14,17 @@
 
 mod algorithm;
 mod guard;
+mod learner;
+mod partition;
 
 pub use algorithm::{Aimd, Algorithm, Bounds, Decrease, Gradient2, Sample, Steps, Vegas};
+pub use partition::{Partition, PartitionStats, Partitioned, UNKNOWN};
 
 use crate::gate::{Gate, Leaving, Now, Token};
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use guard::Guard;
-use perf_core::time::{Duration, Instant};
+use learner::Learner;
+use perf_core::time::Duration;
 use perf_core::{
     Component, ComponentId, Desc, Evidence, InvalidConfig, Name, Outcome, Reason, Rejected, Sink, Unit,
 };
@@ -30,12 +36,6 @@ pub const DEFAULT_INITIAL: u32 = 20;
 pub const DEFAULT_MIN: u32 = 4;
 /// No single client needs more against one dependency.
 pub const DEFAULT_MAX: u32 = 200;
-/// Calls are taken together over this time before the limit moves.
-const WINDOW: Duration = Duration::from_millis(100);
-/// But no fewer than this many.
-const WINDOW_CALLS: u32 = 10;
-/// After so many windows the limit takes one step down, to see whether anything changes.
-const DITHER_EVERY: u32 = 20;
 
 stats! {
     /// What an adaptive limit has seen since it was made.
@@ -63,6 +63,8 @@ pub enum Method {
     /// Follows the ratio of long to short averages.
     #[default]
     Gradient2,
+    /// The limit stays where it starts: for dividing a known limit among partitions.
+    Fixed,
 }
 
 /// What a configuration file can say about an adaptive limit.
@@ -115,6 +117,7 @@ impl AdaptiveConfig {
             Method::Aimd => Algorithm::Aimd(Aimd::new(bounds, 0.9, Duration::from_secs(5))),
             Method::Vegas => Algorithm::Vegas(Vegas::new(bounds)),
             Method::Gradient2 => Algorithm::Gradient2(Gradient2::new(bounds)),
+            Method::Fixed => Algorithm::Fixed(bounds.initial),
         }
     }
 }
@@ -142,76 +145,6 @@ struct Shared {
     load: AtomicU64,
     learner: Mutex<Learner>,
     counters: Counters,
-}
-
-/// Takes calls together over a short time and hands them to the algorithm.
-#[derive(Debug)]
-pub(crate) struct Learner {
-    algorithm: Algorithm,
-    guard: Guard,
-    since: Option<Instant>,
-    calls: u32,
-    total: Duration,
-    most_in_flight: u32,
-    dropped: bool,
-    windows: u32,
-}
-
-impl Learner {
-    fn new(algorithm: Algorithm) -> Self {
-        Self {
-            algorithm,
-            guard: Guard::default(),
-            since: None,
-            calls: 0,
-            total: Duration::ZERO,
-            most_in_flight: 0,
-            dropped: false,
-            windows: 0,
-        }
-    }
-
-    /// Takes in a call; gives the new limit, and whether the guard held the baseline, when a window is over.
-    fn learn(&mut self, sample: Sample, now: Instant) -> Option<(u32, bool)> {
-        let since = *self.since.get_or_insert(now);
-        self.calls += 1;
-        self.total = self.total.saturating_add(sample.rtt);
-        self.most_in_flight = self.most_in_flight.max(sample.in_flight);
-        self.dropped |= sample.dropped;
-        let gone = now.saturating_duration_since(since);
-        if gone < WINDOW || self.calls < WINDOW_CALLS {
-            return None;
-        }
-        let throughput = f64::from(self.calls) / gone.as_secs_f64();
-        self.guard.observe(f64::from(self.most_in_flight), throughput);
-        let held = self.guard.is_saturated();
-        let taken =
-            Sample { rtt: self.total / self.calls, in_flight: self.most_in_flight, dropped: self.dropped };
-        let limit = self.reconsider(taken, held);
-        (self.since, self.calls, self.total) = (Some(now), 0, Duration::ZERO);
-        (self.most_in_flight, self.dropped) = (0, false);
-        Some((limit, held))
-    }
-
-    fn reconsider(&mut self, sample: Sample, held: bool) -> u32 {
-        if let Algorithm::Gradient2(gradient) = &mut self.algorithm {
-            gradient.hold = held;
-        }
-        if let Algorithm::Vegas(vegas) = &mut self.algorithm
-            && self.guard.is_elastic()
-            && let Some(shortest) = vegas.baseline_mut()
-        {
-            // What was once the shortest time may be out of reach now; while more calls get more done, follow slowly.
-            *shortest += 0.01 * (sample.rtt.as_secs_f64() - *shortest).max(0.0);
-        }
-        let limit = self.algorithm.update(sample).floor().max(1.0) as u32;
-        self.windows += 1;
-        if self.windows.is_multiple_of(DITHER_EVERY) {
-            limit.saturating_sub(1 + limit / 20).max(1)
-        } else {
-            limit
-        }
-    }
 }
 
 impl Adaptive {
@@ -258,23 +191,41 @@ impl Shared {
     }
 }
 
-impl Gate for Adaptive {
-    fn enter(&self, _: &Now) -> Result<Token, Rejected> {
-        let mut load = self.0.load.load(Ordering::Relaxed);
+impl Shared {
+    /// Takes a place; gives how many are in flight now, or what it met.
+    #[inline]
+    fn try_enter(&self) -> Result<u32, (u32, u32)> {
+        let mut load = self.load.load(Ordering::Relaxed);
         loop {
             let (in_flight, limit) = (load as u32, (load >> 32) as u32);
             if in_flight >= limit {
+                return Err((in_flight, limit));
+            }
+            match self.load.compare_exchange_weak(load, load + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(in_flight + 1),
+                Err(seen) => load = seen,
+            }
+        }
+    }
+
+    /// Takes a place whatever the limit says.
+    fn enter_beyond(&self) -> u32 {
+        self.load.fetch_add(1, Ordering::Relaxed) as u32 + 1
+    }
+}
+
+impl Gate for Adaptive {
+    fn enter(&self, _: &Now) -> Result<Token, Rejected> {
+        match self.0.try_enter() {
+            Ok(in_flight) => {
+                self.0.counters.admitted.increment();
+                Ok(Token(u64::from(in_flight)))
+            }
+            Err((in_flight, limit)) => {
                 self.0.counters.refused.increment();
                 let (observed, limit) = (f64::from(in_flight), f64::from(limit));
                 let evidence = Evidence { what: "calls in flight", observed, limit };
-                return Err(Rejected::new(Reason::Full, self.0.name.clone()).evidence(evidence));
-            }
-            match self.0.load.compare_exchange_weak(load, load + 1, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    self.0.counters.admitted.increment();
-                    return Ok(Token(u64::from(in_flight) + 1));
-                }
-                Err(seen) => load = seen,
+                Err(Rejected::new(Reason::Full, self.0.name.clone()).evidence(evidence))
             }
         }
     }

@@ -13,6 +13,7 @@ mod degradation;
 mod features;
 mod hedge;
 mod numbers;
+mod partitions;
 mod pipeline;
 mod ports;
 mod rate;

@@ -47,7 +47,7 @@ fn collected() -> BTreeSet<&'static str> {
         .unwrap();
     let mut components = guard.components();
     components.push(std::sync::Arc::new(RateLimit::builder("n").build_keyed::<u8>().unwrap()));
-    components.push(std::sync::Arc::new(Adaptive::builder("n").build().unwrap()));
+    components.push(std::sync::Arc::new(Adaptive::builder("n").partitions([("p", 1.0)]).unwrap()));
     components.push(std::sync::Arc::new(Throttle::builder("n").build().unwrap()));
     components.push(std::sync::Arc::new(Degradation::builder("n").build().unwrap()));
     components.push(std::sync::Arc::new(Fallback::new("n")));
