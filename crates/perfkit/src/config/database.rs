@@ -4,7 +4,7 @@ use perf_dbopt::advise::AdvisorConfig;
 use perf_dbopt::{MaintenancePolicy, ObserverConfig};
 use perf_pool::PoolConfig;
 use perf_pool::balance::BalanceConfig;
-use perf_resilience::{BulkheadConfig, PipelineConfig};
+use perf_resilience::{BudgetConfig, BulkheadConfig, PipelineConfig};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -93,6 +93,9 @@ impl DatabaseConfig {
         if let Some(bulkhead) = &self.resilience.bulkhead {
             bulkhead.validate().map_err(|error| error.within("bulkhead").within("resilience"))?;
         }
+        if let Some(budget) = &self.resilience.budget {
+            budget.validate().map_err(|error| error.within("budget").within("resilience"))?;
+        }
         if let Some(pipeline) = &self.resilience.pipeline {
             pipeline.validate().map_err(|error| error.within("pipeline").within("resilience"))?;
         }
@@ -104,16 +107,23 @@ impl DatabaseConfig {
     }
 }
 
-/// What stands between callers and a dependency: a preset, perhaps with another bound on concurrency, or a pipeline written
-/// out, which then wins.
+/// What stands between callers and a dependency: a preset, perhaps with another bound on concurrency or another budget for
+/// retries, or a pipeline written out, which then wins.
 ///
 /// ```
+/// use perfkit::resilience::retry::BudgetKind;
+///
 /// let config = perfkit::Config::from_toml(r#"
 ///     [databases.orders]
 ///     url = "sqlite::memory:"
-///     resilience = { preset = "database", bulkhead = { limit = 16, queue = 500, max_wait = "2s" } }
+///     [databases.orders.resilience]
+///     preset = "database"
+///     bulkhead = { limit = 16, queue = 500, max_wait = "2s" }
+///     budget.kind.in_flight = { share = 0.2, floor = 3 }
 /// "#)?;
-/// assert_eq!(config.databases["orders"].resilience.bulkhead.map(|bulkhead| bulkhead.limit), Some(16));
+/// let resilience = &config.databases["orders"].resilience;
+/// assert_eq!(resilience.bulkhead.map(|bulkhead| bulkhead.limit), Some(16));
+/// assert!(matches!(resilience.budget.map(|budget| budget.kind), Some(BudgetKind::InFlight(_))));
 /// # Ok::<(), perfkit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -124,6 +134,8 @@ pub struct ResilienceConfig {
     pub preset: ResiliencePreset,
     /// How many calls may run and wait, instead of what the preset says.
     pub bulkhead: Option<BulkheadConfig>,
+    /// What pays for retries and hedges, instead of the budget of 10 % of the calls that every preset has.
+    pub budget: Option<BudgetConfig>,
     /// Every stage by itself.
     pub pipeline: Option<PipelineConfig>,
 }

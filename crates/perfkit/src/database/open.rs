@@ -19,7 +19,7 @@ use perf_pool::balance::{BalancedPool, Endpoint, Probe, Role};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use perf_pool::{Manager, Pool};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-use perf_resilience::{Bulkhead, Pipeline};
+use perf_resilience::{Budget, Bulkhead, Pipeline};
 use std::any::Any;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use std::collections::BTreeMap;
@@ -195,6 +195,9 @@ fn guard(name: &Name, config: &DatabaseConfig) -> Result<Guard, InvalidConfig> {
     };
     if let Some(bulkhead) = resilience.bulkhead {
         builder = builder.bulkhead(&Bulkhead::builder(name.clone()).config(bulkhead).build()?);
+    }
+    if let Some(budget) = resilience.budget {
+        builder = builder.budget(&Budget::builder(name.clone()).config(budget).build()?);
     }
     builder.classify(DatabaseErrors).build()
 }

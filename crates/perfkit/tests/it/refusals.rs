@@ -38,6 +38,12 @@ fn a_value_out_of_range_is_named_with_its_path_and_what_is_allowed() {
     assert!(said.contains("databases.orders.pool.max = 0, allowed: 1 to 100000"), "{said}");
     let said = refused("[caches.users]\njitter = 1.5");
     assert!(said.contains("caches.users.jitter = 1.5, allowed: 0 to 1"), "{said}");
+    let said =
+        refused("[databases.orders]\nurl = 'sqlite::memory:'\nresilience.budget.kind.tokens.stop_at = 1.0");
+    assert!(
+        said.contains("databases.orders.resilience.budget.tokens.stop_at = 1, allowed: 0 to below 1"),
+        "{said}"
+    );
     let said = refused("[shutdown]\ntimeout = '2h'");
     assert!(said.contains("shutdown.timeout"), "{said}");
 }

@@ -47,6 +47,21 @@ async fn a_database_that_answers_makes_the_service_ready() {
 }
 
 #[tokio::test]
+async fn the_budget_for_retries_is_configured_like_every_other_part() {
+    use perfkit::resilience::retry::{BudgetKind, DEFAULT_BUDGET_RATIO};
+    let plain = stack("").await;
+    let config = plain.sqlite("orders").unwrap().guard().budget().unwrap().config();
+    assert_eq!((config.kind, config.ratio), (BudgetKind::Ratio, DEFAULT_BUDGET_RATIO));
+    for whole in ["", "pipeline.retry = {}\npipeline."] {
+        let budget = format!("{whole}budget.kind.in_flight = {{ share = 0.2, floor = 2 }}");
+        let stack = stack(&format!("[databases.orders.resilience]\n{budget}")).await;
+        let budget = stack.sqlite("orders").unwrap().guard().budget().unwrap().clone();
+        assert!(matches!(budget.config().kind, BudgetKind::InFlight(places) if places.floor == 2));
+        assert_eq!(budget.balance(), 2.0);
+    }
+}
+
+#[tokio::test]
 async fn every_part_is_on_the_metrics_page_and_the_probes_need_no_token() {
     let stack = stack("[management]\naddress = '127.0.0.1:0'").await;
     let _users = stack.cache::<u64, String>("users").unwrap();
