@@ -9,6 +9,7 @@ mod bulkhead;
 mod cancellation;
 #[cfg(feature = "chaos")]
 mod chaos;
+mod compositions;
 mod degradation;
 mod features;
 mod hedge;

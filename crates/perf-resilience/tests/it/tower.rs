@@ -77,6 +77,62 @@ async fn k07_a_place_reserved_for_readiness_is_free_again_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_places_of_a_bulkhead_are_reserved_waited_for_and_given_back_as_in_tower() {
+    // tower/tests/limit/concurrency.rs, name by name.
+    let bulkhead = Bulkhead::builder("b").limit(1).build().unwrap();
+    let script = Script::<u32, Result<u32, Failure>>::new();
+    script.answer(Ok(1)).answer(Err(failure())).never().answer(Ok(4));
+    let service = || bulkhead.layer().layer(ScriptedService::new(script.clone()));
+    async fn ready<S: Service<u32, Error = Failure>>(service: &mut S) {
+        poll_fn(|context| service.poll_ready(context)).await.unwrap();
+    }
+    fn is_ready<S: Service<u32>>(service: &mut S, waker: &std::task::Waker) -> bool {
+        service.poll_ready(&mut std::task::Context::from_waker(waker)).is_ready()
+    }
+    let (woken, waker) = noted_waker();
+    let (mut first, mut second) = (service(), service());
+    // reserve_capacity_without_sending_request
+    ready(&mut first).await;
+    assert!(!is_ready(&mut second, &waker));
+    let call = first.call(7);
+    assert!(!is_ready(&mut second, &waker));
+    assert_eq!(call.await, Ok(1));
+    assert!(woken() && is_ready(&mut second, &waker), "the waiting one is woken and ready");
+    // response_error_releases_capacity
+    assert_eq!(second.call(8).await, Err(failure()));
+    assert_eq!(bulkhead.in_flight(), 0);
+    // response_future_drop_releases_capacity
+    ready(&mut first).await;
+    let call = first.call(9);
+    assert!(!is_ready(&mut second, &waker));
+    drop(call);
+    assert!(is_ready(&mut second, &waker));
+    // multi_waiters, service_drop_frees_capacity: in order, and past one that is gone
+    let ((woken_third, third_waker), (woken_fourth, fourth_waker)) = (noted_waker(), noted_waker());
+    let (mut third, mut fourth) = (service(), service());
+    assert!(!is_ready(&mut third, &third_waker) && !is_ready(&mut fourth, &fourth_waker));
+    drop(second);
+    assert!(woken_third() && !woken_fourth());
+    drop(third);
+    assert!(woken_fourth() && is_ready(&mut fourth, &fourth_waker));
+    assert_eq!(fourth.call(10).await, Ok(4));
+    assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
+}
+
+/// A waker that tells whether it was woken since it was last asked.
+fn noted_waker() -> (impl Fn() -> bool, std::task::Waker) {
+    struct Noted(std::sync::atomic::AtomicBool);
+    impl std::task::Wake for Noted {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let noted = std::sync::Arc::new(Noted(false.into()));
+    let waker = std::task::Waker::from(noted.clone());
+    (move || noted.0.swap(false, std::sync::atomic::Ordering::SeqCst), waker)
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_bulkhead_refuses_the_call_and_not_the_service() {
     let bulkhead = Bulkhead::builder("b").limit(1).queue(0).build().unwrap();
     let script = Script::<u32, Result<u32, Failure>>::new();
