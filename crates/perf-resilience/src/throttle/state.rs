@@ -182,6 +182,30 @@ mod tests {
     }
 
     #[test]
+    fn s01_a_request_counts_when_it_begins_and_its_acceptance_when_it_ends() {
+        let start = now();
+        let mut machine = Machine::new(ThrottleConfig::default(), Rng::seeded(1), start);
+        let enough = ThrottleConfig::default().min_requests;
+        let mut inside = 0;
+        while inside < enough {
+            inside += u64::from(machine.enter(start).is_ok());
+        }
+        // Nobody has answered: all of them count, and the most that may be held back is.
+        assert_eq!(machine.rejection(start), DEFAULT_MAX_REJECT);
+        let half = start + DEFAULT_WINDOW / 2;
+        (0..enough).for_each(|_| machine.leave(Outcome::Success, DEFAULT_WINDOW / 2, half));
+        assert_eq!(machine.rejection(half), 0.0);
+        // A failure is a request that was never accepted, whenever it ends.
+        let mut failing = Machine::new(ThrottleConfig::default(), Rng::seeded(1), start);
+        for _ in 0..1000 {
+            if failing.enter(start).is_ok() {
+                failing.leave(Outcome::Overload, Duration::ZERO, start);
+            }
+        }
+        assert_eq!(failing.rejection(start), DEFAULT_MAX_REJECT);
+    }
+
+    #[test]
     fn s02_the_window_grows_to_see_slow_calls_and_shrinks_again() {
         let start = now();
         let mut machine = Machine::new(ThrottleConfig::default(), Rng::seeded(1), start);

@@ -105,6 +105,21 @@ async fn a07_keys_do_not_share_and_their_number_is_bounded() {
     assert!(limit.try_acquire(&20_000).is_err());
 }
 
+#[test]
+fn a09_threads_that_ask_at_once_get_the_burst_and_no_more() {
+    let hourly = Quota { permits: 1, per: Duration::from_secs(3600), burst: 1000 };
+    let (limit, admitted) = (limit(hourly), std::sync::atomic::AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mine = (0..1000).filter(|_| limit.try_acquire().is_ok()).count() as u32;
+                admitted.fetch_add(mine, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!((admitted.into_inner(), limit.stats().admitted, limit.stats().refused), (1000, 1000, 3000));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_its_bounds_is_refused_at_once() {
     let limit = RateLimit::builder("r").quota(per_second(1)).max_wait(MS * 1500).build().unwrap();
