@@ -107,7 +107,7 @@ pub use remote::compress::Compression;
 pub use remote::guard::{StoreGuard, Trip};
 pub use remote::memory::{MemorySnapshot, MemoryStore};
 pub use remote::port::{
-    Ends, InvalidationLog, Leases, News, Position, Record, Store, StoreError, Stored, Taken,
+    Ends, InvalidationLog, Leases, News, Position, Record, Store, StoreError, Stored, Taken, Wanted,
 };
 pub use space::{CacheSpace, CacheSpaceBuilder};
 pub use stats::{CacheStats, SpaceStats};

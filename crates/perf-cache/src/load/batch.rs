@@ -2,17 +2,16 @@
 //! single callers join.
 
 use super::flight::Seat;
-use super::land::Landed;
+use super::together::launch;
 use super::wait::{JOINS, Step};
-use super::{Erased, LoadOptions, Loaded, Probe, chain, chain::Link};
+use super::{Erased, LoadOptions, Loaded, Probe, chain};
+use crate::Key;
 use crate::cache::{Cache, Inner};
 use crate::clock::tick;
 use crate::engine::Held;
 use crate::error::{Failure, LoadError};
 use crate::hit::Hit;
-use crate::remote::shared::{self, Answer};
 use crate::tag::Tag;
-use crate::{Key, load::run};
 use perf_core::{Deadline, Reason, time};
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +25,7 @@ use std::time::Duration;
 type Loads<K, V> = Result<HashMap<K, Loaded<V>>, Erased>;
 type Loading<K, V> = Pin<Box<dyn Future<Output = Loads<K, V>> + Send>>;
 /// A loader of many keys; it may be asked again for those whose loads were overtaken.
-type Start<K, V> = Arc<dyn Fn(Vec<K>) -> Loading<K, V> + Send + Sync>;
+pub(super) type Start<K, V> = Arc<dyn Fn(Vec<K>) -> Loading<K, V> + Send + Sync>;
 type Outcome<K, V> = Result<Option<Hit<K, V>>, Failure>;
 
 /// A call of [`Cache::load_many`] that has not ended: options first, then `.await`.
@@ -46,7 +45,10 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// The result has one place for each key, in their order: the value, `None` when the loader gave nothing for the key
     /// (which is remembered for the negative life), or why there is no value. A key that somebody loads already, alone or
     /// in another batch, is waited for and not asked for again. Values may come as `V` or as [`Loaded`], with tags and a
-    /// life of their own; values of keys that were not asked for are dropped. Batches take no [lease](crate::CacheConfig).
+    /// life of their own; values of keys that were not asked for are dropped.
+    ///
+    /// With a [lease](crate::CacheBuilder::lease) keys that another node loads are waited for. Should that node die, this one
+    /// asks `loader` a second time, for them. Refreshes of a batch take no lease.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -275,96 +277,5 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             return None;
         }
         Some(Ok(Hit::new(entry.into(), freshness)))
-    }
-}
-
-/// Starts the load of all these flights in a task of its own. With the task, if it cannot run, its flights are dropped,
-/// and their drop tells those who wait.
-fn launch<K: Key, V: Send + Sync + 'static>(
-    flights: Vec<Landed<K, V>>,
-    start: &Start<K, V>,
-    permit: Option<super::gate::Permit>,
-) {
-    let Some(first) = flights.first() else { return };
-    let link = Link::of_many(first.inner.id, flights.iter().map(|landed| landed.hash).collect());
-    // A batch goes on for all of its keys, whoever gives one of them up.
-    flights.iter().for_each(|landed| landed.flight.detach());
-    let nested = link.is_nested();
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        drop(runtime.spawn(link.run(fly(flights, Arc::clone(start), permit, nested))));
-    }
-}
-
-async fn fly<K: Key, V: Send + Sync + 'static>(
-    flights: Vec<Landed<K, V>>,
-    start: Start<K, V>,
-    permit: Option<super::gate::Permit>,
-    nested: bool,
-) {
-    let flights = approach(flights).await;
-    let Some(first) = flights.first() else { return };
-    let inner = Arc::clone(&first.inner);
-    let permit = match permit {
-        Some(permit) => Some(permit),
-        None => inner.gate.enter(nested, inner.config.hard_timeout).await,
-    };
-    let Some(permit) = permit else {
-        for landed in &flights {
-            inner.numbers.refused.increment();
-            landed.land(Err(Failure::Overloaded(inner.refused(Reason::Full))), 0);
-        }
-        return;
-    };
-    let keys: Vec<K> = flights.iter().map(|landed| landed.key.clone()).collect();
-    let began = tick();
-    let loading = run::caught_future(move || start(keys));
-    let loaded = match time::timeout(inner.config.abandon_after, loading).await {
-        Ok(loaded) => loaded,
-        Err(_) => Err(Failure::Timeout(inner.refused(Reason::Timeout))),
-    };
-    drop(permit);
-    let taken = tick().since(began);
-    inner.numbers.load_time.record_duration(taken);
-    let packed = land(&flights, loaded, crate::clock::nanos(taken));
-    if let Some(remote) = &inner.space.remote {
-        // Everyone has been told already; this only delays the end of the task.
-        shared::write(remote, &packed).await;
-    }
-}
-
-/// Lands what the second tier has; the flights that are left to load.
-async fn approach<K: Key, V: Send + Sync + 'static>(flights: Vec<Landed<K, V>>) -> Vec<Landed<K, V>> {
-    let Some(first) = flights.first().filter(|first| !first.refresh) else { return flights };
-    let inner = Arc::clone(&first.inner);
-    let (Some(remote), Some(shared), Some(identity)) = (&inner.space.remote, &inner.shared, &inner.identity)
-    else {
-        return flights;
-    };
-    let names: Vec<_> = flights.iter().map(|landed| shared.name(identity, &landed.key)).collect();
-    let answers = shared.read(remote, &names).await;
-    let is_left = |(landed, answer): (Landed<K, V>, Answer<V>)| {
-        let has_landed = answer.found().is_some_and(|fetched| landed.take(fetched).is_some());
-        (!has_landed).then_some(landed)
-    };
-    flights.into_iter().zip(answers).filter_map(is_left).collect()
-}
-
-/// Lands every flight with its part of what was loaded; what the second tier is to be given.
-fn land<K: Key, V: Send + Sync + 'static>(
-    flights: &[Landed<K, V>],
-    loaded: Result<HashMap<K, Loaded<V>>, Failure>,
-    nanos: u64,
-) -> Vec<shared::Packed> {
-    match loaded {
-        Ok(mut values) => flights
-            .iter()
-            .filter_map(|landed| {
-                let loaded = values.remove(&landed.key).unwrap_or_else(Loaded::nothing);
-                landed.land(Ok(loaded), nanos)
-            })
-            .collect(),
-        Err(failure) => {
-            flights.iter().filter_map(|landed| landed.land(Err(failure.clone()), nanos)).collect()
-        }
     }
 }

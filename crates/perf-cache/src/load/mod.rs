@@ -12,6 +12,7 @@ mod loader;
 mod options;
 mod remote;
 mod run;
+mod together;
 mod wait;
 
 use crate::error::Erased;

@@ -15,6 +15,7 @@ mod publish;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod shared;
+pub(crate) mod turns;
 
 use crate::space::SpaceInner;
 use guard::StoreGuard;

@@ -96,6 +96,15 @@ pub enum Taken {
     Filled(Stored),
 }
 
+/// A key whose lease is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Bytes that begin with these do not count as a value.
+    pub known: Option<Vec<u8>>,
+}
+
 /// Leases of a store: the right of one node at a time to fill a key.
 ///
 /// The lease *is* what lies under the key until the value does, so whatever removes the key ends the lease as well, and a
@@ -117,6 +126,35 @@ pub trait Leases: Send + Sync {
 
     /// Ends the lease with this token, if it has not ended yet.
     async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError>;
+
+    /// Takes the leases of many keys, each as [`take`](Self::take) does. A key that fails does not fail the others. Unless
+    /// overridden, one after the other.
+    async fn take_many(
+        &self,
+        wanted: &[Wanted],
+        token: u64,
+        life: Duration,
+    ) -> Vec<Result<Taken, StoreError>> {
+        let mut taken = Vec::with_capacity(wanted.len());
+        for Wanted { key, known } in wanted {
+            taken.push(self.take(key, known.as_deref(), token, life).await);
+        }
+        taken
+    }
+
+    /// Puts many values in the places of the leases with this token, each as [`fill`](Self::fill) does. Unless overridden,
+    /// one after the other.
+    async fn fill_many(
+        &self,
+        entries: &[(Vec<u8>, Vec<u8>, Duration)],
+        token: u64,
+    ) -> Vec<Result<bool, StoreError>> {
+        let mut filled = Vec::with_capacity(entries.len());
+        for (key, bytes, life) in entries {
+            filled.push(self.fill(key, token, bytes, *life).await);
+        }
+        filled
+    }
 }
 
 /// What a lease with this token looks like under its key.

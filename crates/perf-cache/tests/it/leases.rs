@@ -1,10 +1,10 @@
 //! Leases between nodes that share a store in memory.
 
-use perf_cache::{Cache, CacheSpace, Entries, Leases, MemoryStore, Postcard, Refresh, Store, Taken};
+use perf_cache::{Cache, CacheSpace, Entries, Leases, MemoryStore, Postcard, Refresh, Store, Taken, Wanted};
 use perf_core::time;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -153,10 +153,88 @@ async fn s24_of_all_nodes_one_refreshes_and_the_others_take_its_value() {
     assert_eq!((a.get(&1).as_deref(), b.get(&1).as_deref()), (Some(&2), Some(&2)));
 }
 
+/// Keys that loaders of batches were asked for.
+type Asked = Arc<Mutex<Vec<u64>>>;
+
+/// Loads these keys together in `slow`; each value is ten times its key and the number of the node.
+async fn batch(
+    cache: &Cache<u64, u32>,
+    keys: std::ops::Range<u64>,
+    asked: &Asked,
+    (node, slow): (u32, Duration),
+) -> Vec<u32> {
+    let asked = Arc::clone(asked);
+    let loader = move |missing: Vec<u64>| {
+        asked.lock().unwrap().extend(&missing);
+        async move {
+            time::sleep(slow).await;
+            Ok::<_, Infallible>(
+                missing.into_iter().map(|key| (key, key as u32 * 10 + node)).collect::<Vec<_>>(),
+            )
+        }
+    };
+    let keys: Vec<u64> = keys.collect();
+    cache
+        .load_many(&keys, loader)
+        .await
+        .iter()
+        .map(|found| **found.as_ref().unwrap().as_ref().unwrap())
+        .collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_store_in_memory_keeps_the_rules_of_leases() {
-    let store = MemoryStore::new();
-    let life = Duration::from_secs(1);
+async fn s25_of_two_batches_on_two_nodes_each_key_is_loaded_once() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space_a, a), (space_b, b)) = (node(&store).await, node(&store).await);
+    let (asked, begun) = (Asked::default(), time::now());
+    let (one, other) =
+        tokio::join!(batch(&a, 0..20, &asked, (1, MS(100))), batch(&b, 10..30, &asked, (2, MS(100))),);
+    assert!(begun.elapsed() < MS(320), "looked for often enough: {:?}", begun.elapsed());
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_unstable();
+    assert_eq!(asked, (0..30).collect::<Vec<_>>(), "each key once");
+    assert_eq!(one[10..], other[..10], "and both nodes have the same values");
+    let (a, b) = (space_a.stats(), space_b.stats());
+    assert_eq!((a.leases + b.leases, a.lease_waits + b.lease_waits), (30, 10));
+    time::sleep(MS(20)).await;
+    assert_eq!(space_a.stats().written + space_b.stats().written, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_a_batch_whose_node_dies_is_taken_over_and_its_late_writes_are_refused() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space_a, a), (_, b)) = (node(&store).await, node(&store).await);
+    let asked = Asked::default();
+    // Its load takes longer than the leases: for others it is as good as dead.
+    let (first, noted) = (a.clone(), Arc::clone(&asked));
+    let stuck = tokio::spawn(async move { batch(&first, 0..5, &noted, (1, Duration::from_secs(5))).await });
+    time::sleep(MS(10)).await;
+    let begun = time::now();
+    assert_eq!(batch(&b, 3..8, &asked, (2, MS(10))).await, [32, 42, 52, 62, 72]);
+    let waited = begun.elapsed();
+    assert!(waited > MS(1_900) && waited < MS(2_300), "after the life of the leases: {waited:?}");
+    assert_eq!(stuck.await.unwrap(), [1, 11, 21, 31, 41], "whoever waited for the slow load gets its values");
+    time::sleep(MS(20)).await;
+    assert_eq!(space_a.stats().lease_refusals, 5);
+    let (_, c) = node(&store).await;
+    assert_eq!(c.fetch(&3).await.as_deref(), Some(&32), "the late value did not replace the newer one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_a_batch_that_fails_gives_its_leases_back_and_one_without_the_store_needs_none() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let failing = |_: Vec<u64>| async { Err::<Vec<(u64, u32)>, _>("down") };
+    assert!(a.load_many(&[1, 2, 3], failing).await.iter().all(Result::is_err));
+    let (asked, begun) = (Asked::default(), time::now());
+    assert_eq!(batch(&b, 1..4, &asked, (2, MS(1))).await, [12, 22, 32]);
+    store.set_down(true);
+    assert_eq!(batch(&b, 4..6, &asked, (2, MS(1))).await, [42, 52]);
+    assert!(begun.elapsed() < MS(50), "nobody waits for them: {:?}", begun.elapsed());
+}
+
+/// What every store with leases does, and within which time one ends.
+pub(crate) async fn keeps_the_rules_of_leases(store: &(impl Store + Leases), life: Duration) {
     assert_eq!(store.take(b"k", None, 1, life).await, Ok(Taken::Granted));
     assert_eq!(store.take(b"k", None, 1, life).await, Ok(Taken::Granted), "asking again changes nothing");
     assert_eq!(store.take(b"k", None, 2, life).await, Ok(Taken::Held));
@@ -167,9 +245,38 @@ async fn the_store_in_memory_keeps_the_rules_of_leases() {
     let taken = store.take(b"k", None, 3, life).await.unwrap();
     assert!(matches!(taken, Taken::Filled(stored) if stored.bytes == b"value"));
     assert_eq!(store.take(b"k", Some(b"val"), 3, life).await, Ok(Taken::Granted), "useless to the caller");
-    time::sleep(Duration::from_secs(2)).await;
+    time::sleep(life * 2).await;
     assert_eq!(store.fill(b"k", 3, b"late", life).await, Ok(false));
     store.set(b"k", b"other", life).await.unwrap();
     store.release(b"k", 3).await.unwrap();
     assert!(matches!(store.take(b"k", None, 4, life).await, Ok(Taken::Filled(_))));
+
+    // Many at once, each as if it were alone.
+    store.set(b"there", b"value", life).await.unwrap();
+    store.set(b"useless", b"old value", life).await.unwrap();
+    store.take(b"held", None, 9, life).await.unwrap();
+    let wanted =
+        |key: &[u8], known: Option<&[u8]>| Wanted { key: key.to_vec(), known: known.map(<[u8]>::to_vec) };
+    let all = [
+        wanted(b"new", None),
+        wanted(b"there", None),
+        wanted(b"held", None),
+        wanted(b"useless", Some(b"old")),
+    ];
+    let taken: Vec<Taken> = store.take_many(&all, 5, life).await.into_iter().map(Result::unwrap).collect();
+    assert!(
+        matches!(&taken[1], Taken::Filled(stored) if stored.bytes == b"value" && stored.remaining <= life)
+    );
+    assert_eq!((&taken[0], &taken[2], &taken[3]), (&Taken::Granted, &Taken::Held, &Taken::Granted));
+    let entries = ["new", "held", "useless"].map(|key| (key.as_bytes().to_vec(), b"filled".to_vec(), life));
+    assert_eq!(store.fill_many(&entries, 5).await, [Ok(true), Ok(false), Ok(true)]);
+    assert!(
+        matches!(store.take(b"useless", None, 6, life).await, Ok(Taken::Filled(s)) if s.bytes == b"filled")
+    );
+    assert_eq!((store.take_many(&[], 5, life).await, store.fill_many(&[], 5).await), (vec![], vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_the_store_in_memory_keeps_the_rules_of_leases() {
+    keeps_the_rules_of_leases(&MemoryStore::new(), Duration::from_secs(1)).await;
 }

@@ -1,6 +1,9 @@
 //! Journeys against a real Redis, started for each test. Time runs here: a real socket and a paused clock do not mix.
 
-use perf_cache::{Cache, CacheSpace, Compression, Entries, Postcard, RedisConfig, RedisStore, Store, tag};
+use perf_cache::{
+    Cache, CacheSpace, Compression, Entries, Leases, Postcard, RedisConfig, RedisStore, Store, Taken, Wanted,
+    tag,
+};
 use perf_core::time;
 use perf_testkit::RedisServer;
 use std::convert::Infallible;
@@ -124,4 +127,16 @@ async fn s26_no_life_is_too_short_or_too_long_for_redis() {
     server.command(&["RPUSH", "key", "a"]).await.unwrap();
     assert!(store.get(b"key").await.is_err());
     assert_eq!(store.get(b"another").await, Ok(None));
+}
+
+#[tokio::test]
+async fn s25_redis_keeps_the_rules_of_leases() {
+    let server = RedisServer::start().await.unwrap();
+    let store = RedisStore::new("shop", &RedisConfig::url(server.url())).unwrap();
+    crate::leases::keeps_the_rules_of_leases(&store, MS(500)).await;
+    // A key of another kind is an error of its own, and not of the others.
+    server.command(&["RPUSH", "list", "a"]).await.unwrap();
+    let wanted = [b"list".to_vec(), b"free".to_vec()].map(|key| Wanted { key, known: None });
+    let taken = store.take_many(&wanted, 1, MS(500)).await;
+    assert!(taken[0].is_err() && taken[1] == Ok(Taken::Granted), "{taken:?}");
 }

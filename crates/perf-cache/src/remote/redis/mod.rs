@@ -2,6 +2,7 @@
 
 mod clock;
 mod config;
+mod leases;
 mod link;
 mod push;
 mod store;

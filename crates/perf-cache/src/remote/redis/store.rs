@@ -5,7 +5,7 @@ use super::config::{Invalidation, RedisConfig};
 use super::link::{Connection, Link};
 use super::push::{PushLog, Written};
 use super::stream::StreamLog;
-use crate::remote::port::{InvalidationLog, Leases, Store, StoreError, Stored, Taken, lease_mark};
+use crate::remote::port::{InvalidationLog, Leases, Store, StoreError, Stored};
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
 use perf_core::{InvalidConfig, time};
@@ -16,13 +16,13 @@ use std::time::Duration;
 
 /// Redis as a [`Store`] with [`Leases`]. It connects when it is first used and again whenever it must.
 pub struct RedisStore {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     written: Option<Arc<Written>>,
     log: Arc<dyn InvalidationLog>,
 }
 
 /// Keys in one pipeline: beyond it the answer holds up everything else on the connection.
-const PIPELINE: usize = 1_000;
+pub(super) const PIPELINE: usize = 1_000;
 
 impl RedisStore {
     /// A store for the space of this name. It does not connect yet, so it does not fail because Redis is down.
@@ -50,7 +50,7 @@ impl RedisStore {
     }
 
     /// Notes that a change of this key is our own.
-    fn note(&self, key: &[u8]) {
+    pub(super) fn note(&self, key: &[u8]) {
         if let Some(written) = &self.written {
             written.note(key);
         }
@@ -205,7 +205,7 @@ async fn write(
 }
 
 /// The server's time, asked for when it is not known; a Cluster has none.
-async fn server_time(connection: &mut Connection, clock: &ServerClock) -> Result<u64, RedisError> {
+pub(super) async fn server_time(connection: &mut Connection, clock: &ServerClock) -> Result<u64, RedisError> {
     if let Connection::Cluster(_) = connection {
         return Ok(0);
     }
@@ -231,12 +231,12 @@ fn set(key: &[u8], bytes: &[u8], life: Duration, now: u64) -> Cmd {
 }
 
 /// A life that Redis accepts.
-fn millis(life: Duration) -> u64 {
+pub(super) fn millis(life: Duration) -> u64 {
     u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 4)
 }
 
 /// One value and what is left of its life; what does not say when it ends was not written by us, and has none.
-fn stored(bytes: Value, now: u64) -> Result<Option<Stored>, StoreError> {
+pub(super) fn stored(bytes: Value, now: u64) -> Result<Option<Stored>, StoreError> {
     let bytes = match bytes {
         Value::BulkString(bytes) => Some(bytes),
         Value::Nil => None,
@@ -250,90 +250,6 @@ fn stored(bytes: Value, now: u64) -> Result<Option<Stored>, StoreError> {
         let end = clock::take_end(&mut bytes).unwrap_or(0);
         Stored { bytes, remaining: Duration::from_millis(end.saturating_sub(now)) }
     }))
-}
-
-/// Takes the lease of a key unless there is a value that is not known to be useless, or another lease.
-/// 1: granted, 0: held, otherwise the value and what is left of its life.
-const TAKE: &str = r"
-local held = redis.call('GET', KEYS[1])
-if held then
-    if held == ARGV[1] then return 1 end
-    if string.sub(held, 1, 4) == string.sub(ARGV[1], 1, 4) then return 0 end
-    if ARGV[3] == '' or string.sub(held, 1, #ARGV[3]) ~= ARGV[3] then
-        return {held, redis.call('PTTL', KEYS[1])}
-    end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-";
-
-const FILL: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1
-";
-
-const RELEASE: &str = r"
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-";
-
-/// A script sent whole: a few hundred bytes more, and nothing to load again after a failover.
-fn script(text: &'static str, key: &[u8]) -> Cmd {
-    let mut command = redis::cmd("EVAL");
-    command.arg(text).arg(1).arg(key);
-    command
-}
-
-#[async_trait]
-impl Leases for RedisStore {
-    async fn take(
-        &self,
-        key: &[u8],
-        known: Option<&[u8]>,
-        token: u64,
-        life: Duration,
-    ) -> Result<Taken, StoreError> {
-        const ACTION: &str = "take a lease";
-        self.note(key);
-        let mut command = script(TAKE, key);
-        command.arg(lease_mark(token)).arg(millis(life)).arg(known.unwrap_or_default());
-        let reply: Value =
-            self.link.call(ACTION, async |mut connection| command.query_async(&mut connection).await).await?;
-        match reply {
-            Value::Int(1) => Ok(Taken::Granted),
-            Value::Array(mut parts) if parts.len() == 2 => {
-                let left: i64 = parts.pop().and_then(|left| redis::from_redis_value(left).ok()).unwrap_or(0);
-                let remaining = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-                let found = stored(parts.pop().unwrap_or(Value::Nil), 0)?;
-                let found = found.map(|stored| Stored { remaining, ..stored });
-                // A value that vanished between the two looks was about to end.
-                Ok(found.map_or(Taken::Held, Taken::Filled))
-            }
-            _ => Ok(Taken::Held),
-        }
-    }
-
-    async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
-        self.note(key);
-        let clock = &self.link.clock;
-        self.link
-            .call("write under a lease", async |mut connection| {
-                let now = server_time(&mut connection, clock).await?;
-                let life = millis(life);
-                let mut command = script(FILL, key);
-                command.arg(lease_mark(token)).arg(clock::with_end(bytes, now, life)).arg(life);
-                command.query_async(&mut connection).await
-            })
-            .await
-    }
-
-    async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError> {
-        self.note(key);
-        let mut command = script(RELEASE, key);
-        command.arg(lease_mark(token));
-        self.link.call("end a lease", async |mut connection| command.query_async(&mut connection).await).await
-    }
 }
 
 impl fmt::Debug for RedisStore {
