@@ -4,7 +4,7 @@ use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
 use crate::engine::{Discarded, Held, with_lane};
-use crate::entry::{Draft, Entry, Lives};
+use crate::entry::{Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
 use crate::key::CacheKey;
@@ -13,7 +13,6 @@ use crate::load::{
 };
 use crate::memory::{Memory, SLIDE_STEP};
 use crate::observe::{CurvePoint, HotKey, Observer, Shadow};
-use crate::remote::port::Position;
 use crate::remote::shared::{Identity, Shared};
 use crate::space::SpaceInner;
 use crate::stats::{CacheStats, Numbers};
@@ -251,11 +250,19 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     }
 
     /// Puts a value in, without tags, for the configured life. Loads of this key that are under way are overtaken.
+    ///
+    /// The value is in memory when this returns. Where there are other nodes, they are told that what they know of the key
+    /// is over; when that has arrived, the second tier gets the value, if the cache has a codec and the value has not been
+    /// invalidated, replaced or evicted meanwhile. That happens in the background and needs a tokio runtime: outside of one,
+    /// and while the log or the second tier cannot be reached, other nodes load the value for themselves.
+    ///
+    /// Of two nodes that put in different values at once, the one whose record comes later in the log wins, which is not
+    /// always the one that changed the source later: after a change [`invalidate`](Self::invalidate) is the safer call.
     pub fn insert(&self, key: K, value: V) {
         self.insert_with(key, crate::Loaded::new(value));
     }
 
-    /// Puts a value in with its own tags and life. A life of zero removes what was there.
+    /// Like [`Cache::insert`], with tags and a life of its own. A life of zero removes what was there.
     pub fn insert_with(&self, key: K, loaded: crate::Loaded<V>) {
         self.0.put(key, loaded);
     }
@@ -376,7 +383,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// Tells other nodes that what they know of a key is over.
-    fn publish_key<Q: CacheKey + ?Sized>(&self, key: &Q) -> Invalidating {
+    pub(crate) fn publish_key<Q: CacheKey + ?Sized>(&self, key: &Q) -> Invalidating {
         let fence = self.identity.as_ref().map(|identity| identity.key(key));
         fence.map_or_else(Invalidating::local, |fence| self.space.publish(&[fence]))
     }
@@ -403,37 +410,6 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         drop(shard);
         drop(removed);
         self.numbers.invalidated.increment();
-    }
-
-    fn put(&self, key: K, loaded: crate::Loaded<V>) {
-        use crate::load::Found;
-        let hash = self.hash(&key);
-        let now = tick();
-        let lives = self.lives(loaded.fresh, matches!(loaded.found, Found::Nothing), 0);
-        let value = match loaded.found {
-            Found::Value(value) => Some(value),
-            Found::Nothing | Found::NotModified => None,
-        };
-        self.publish_key(&key).detach();
-        let mut tags = loaded.tags;
-        self.identify(&key, &mut tags);
-        let mut shard = self.flights.shard(hash);
-        Flights::supersede(&mut shard, &key);
-        self.failures.forget(&key);
-        let draft = Draft {
-            hash,
-            weight: self.weigh(&key, value.as_ref()),
-            key,
-            value,
-            tags: tags.to_boxed(),
-            etag: loaded.etag,
-            priority: loaded.priority,
-            as_of: self.space.fences.newest(),
-        };
-        let position = self.space.remote.as_ref().map_or(Position::ZERO, |remote| remote.applied());
-        let discarded = self.store(&Arc::new(Entry::new(draft, lives, now).at(position)), now);
-        drop(shard);
-        drop(discarded);
     }
 
     /// Puts an entry in. The caller holds the shard of its key and has checked the fences.

@@ -77,6 +77,7 @@ mod load;
 mod memory;
 mod observe;
 mod purge;
+mod put;
 mod query;
 mod receipt;
 mod remote;

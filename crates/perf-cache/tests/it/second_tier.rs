@@ -1,6 +1,6 @@
 //! What goes to the second tier, and what becomes of what lies there.
 
-use perf_cache::{Cache, CacheSpace, Entries, MemoryStore, Postcard, Store, StoreError, Stored};
+use perf_cache::{Cache, CacheSpace, Entries, Loaded, MemoryStore, Postcard, Store, StoreError, Stored, tag};
 use perf_core::time;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -107,4 +107,52 @@ async fn s35_a_write_that_fails_does_not_fail_the_call() {
     settle().await;
     assert_eq!(cache.get(&1).as_deref(), Some(&1));
     assert_eq!((space.stats().write_errors, space.stats().written), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_in_on_one_node_is_found_by_the_others_in_the_second_tier() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space_a, a), (_, b)) = (node(&store).await, node(&store).await);
+    assert_eq!(load(&b, 1, 4).await, 4);
+    a.insert(1, 5);
+    a.insert_with(2, Loaded::new(6).tag(tag!("t")).fresh(Duration::from_secs(100)));
+    a.insert_with(3, Loaded::nothing());
+    a.insert(4, 7);
+    a.insert(4, 8);
+    settle().await;
+    assert_eq!((load(&b, 1, 0).await, load(&b, 2, 0).await, load(&b, 4, 0).await), (5, 6, 8));
+    assert!(b.find_or_load(&3, || async { Ok::<_, Infallible>(Some(9)) }).await.unwrap().is_none());
+    assert_eq!((b.stats().loaded, a.get(&4).as_deref()), (1, Some(&8)), "all but the first from there");
+    space_a.invalidate_tags([tag!("t")]).await;
+    settle().await;
+    assert_eq!(load(&b, 2, 10).await, 10, "with its tags");
+    a.insert_with(1, Loaded::new(0).fresh(Duration::ZERO));
+    settle().await;
+    assert_eq!(load(&b, 1, 11).await, 11, "a life of zero is the end of what was there, on all nodes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s1_what_is_put_in_and_ended_before_it_is_written_is_not_written() {
+    let store = Arc::new(MemoryStore::new());
+    let ((space_a, a), (space_b, b)) = (node(&store).await, node(&store).await);
+    for way in ["key here", "key there", "tag there", "clear there"] {
+        a.insert_with(1, Loaded::new(1).tag(tag!("t")));
+        match way {
+            "key here" => a.invalidate(&1).detach(),
+            "key there" => b.invalidate(&1).detach(),
+            "tag there" => space_b.invalidate_tags([tag!("t")]).detach(),
+            _ => b.clear().detach(),
+        }
+        settle().await;
+        assert_eq!((a.get(&1).as_deref(), b.fetch(&1).await.as_deref()), (None, None), "{way}");
+        assert_eq!(load(&b, 1, 2).await, 2, "{way}");
+        b.invalidate(&1).await;
+        settle().await;
+    }
+    let written = space_a.stats().written;
+    store.set_down(true);
+    a.insert(1, 5);
+    assert_eq!(a.get(&1).as_deref(), Some(&5), "and with nothing to write to it is in memory");
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(space_a.stats().written, written);
 }
