@@ -2,6 +2,7 @@
 
 use crate::Key;
 use crate::cache::Cache;
+use crate::load::Loaded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -54,21 +55,28 @@ const LARGEST: u64 = 64 << 20;
 
 impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// Loads keys before anyone asks for them, `parallel` at a time, which are at least one. What is there already is not
-    /// loaded again; a load that fails is counted, and does not end the warm-up.
+    /// loaded again; a load that fails is counted, and does not end the warm-up. Values may come as `V` or as [`Loaded`],
+    /// with tags and a life of their own; [`Loaded::nothing`] is remembered for the negative life, and counts as loaded.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # use perf_cache::{Cache, CacheSpace};
+    /// # use perf_cache::{Cache, CacheSpace, Loaded, tag};
     /// # use std::convert::Infallible;
-    /// let users: Cache<u64, String> = CacheSpace::in_process("shop").cache("users").build()?;
-    /// let warmed = users.warm(1..=100, 8, |id| async move { Ok::<_, Infallible>(format!("user {id}")) }).await;
+    /// let space = CacheSpace::in_process("shop");
+    /// let users: Cache<u64, String> = space.cache("users").build()?;
+    /// let loader = |id| async move {
+    ///     Ok::<_, Infallible>(Loaded::new(format!("user {id}")).tag(tag!("org", id % 2)))
+    /// };
+    /// let warmed = users.warm(1..=100, 8, loader).await;
     /// assert_eq!((warmed.loaded, users.stats().entries), (100, 100));
+    /// space.invalidate_tags([tag!("org", 1)]).await;
+    /// assert!(users.get(&1).is_none() && users.get(&2).is_some());
     /// # Ok(()) }
     /// ```
     ///
     /// # Cancel safety
     /// Dropping the future starts no further loads; those under way go on and store their values.
-    pub async fn warm<F, Fut, E>(
+    pub async fn warm<F, Fut, T, E>(
         &self,
         keys: impl IntoIterator<Item = K>,
         parallel: usize,
@@ -76,7 +84,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ) -> Warmed
     where
         F: Fn(K) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
         let (mut warmed, mut loads) = (Warmed::default(), JoinSet::new());
@@ -91,7 +100,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             let (cache, loader) = (self.clone(), loader.clone());
             loads.spawn(async move {
                 let own = key.clone();
-                cache.get_or_load(&key, move || loader(own)).await.is_ok()
+                let load = move |_| async move { loader(own).await.map(Into::into) };
+                cache.find_with(&key, load).await.is_ok()
             });
         }
         while let Some(ended) = loads.join_next().await {
@@ -108,7 +118,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     ///
     /// # Cancel safety
     /// As for [`Cache::warm`].
-    pub async fn warm_from<F, Fut, E>(
+    pub async fn warm_from<F, Fut, T, E>(
         &self,
         path: impl AsRef<Path>,
         parallel: usize,
@@ -117,7 +127,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     where
         K: DeserializeOwned,
         F: Fn(K) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>> + Send + 'static,
         E: fmt::Display + Send + Sync + 'static,
     {
         let path = path.as_ref().to_owned();

@@ -1,6 +1,6 @@
 //! Loading before anyone asks.
 
-use perf_cache::{Cache, CacheSpace, Entries, KeyFileError, PrefetchConfig};
+use perf_cache::{Cache, CacheSpace, Entries, KeyFileError, Loaded, Lookup, PrefetchConfig, tag};
 use perf_core::{Rng, time};
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -41,6 +41,26 @@ async fn a_warm_up_loads_each_key_once_so_many_at_a_time() {
     assert_eq!((warmed.loaded, warmed.present, warmed.failed), (39, 1, 1));
     assert_eq!((most.load(Ordering::Relaxed), begun.elapsed()), (4, MS(50)));
     assert_eq!(cache.get(&40).as_deref(), Some(&80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_keeps_the_tags_and_the_lives_that_its_loader_gives() {
+    let space = CacheSpace::in_process("t");
+    let cache = cache(&space, "a");
+    let loader = |key: u64| async move {
+        Ok::<_, Infallible>(match key {
+            0 => Loaded::nothing(),
+            key => Loaded::new(key).tag(tag!("odd", key % 2)).fresh(Duration::from_secs(key)),
+        })
+    };
+    let warmed = cache.warm(0..5, 2, loader).await;
+    assert_eq!((warmed.loaded, warmed.failed), (5, 0));
+    assert!(matches!(cache.lookup(&0), Lookup::Nothing));
+    space.invalidate_tags([tag!("odd", 1)]).await;
+    let held = || (1..5).filter(|key| cache.contains(key)).collect::<Vec<_>>();
+    assert_eq!(held(), [2, 4]);
+    time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(held(), [4]);
 }
 
 #[tokio::test(start_paused = true)]
