@@ -67,6 +67,7 @@ mod event;
 mod manager;
 mod managers;
 mod pool;
+mod redact;
 pub mod sizing;
 mod sync;
 #[cfg(feature = "websocket")]

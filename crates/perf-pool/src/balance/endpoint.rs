@@ -1,3 +1,4 @@
+use crate::redact::Redacted;
 use std::fmt;
 
 /// What an endpoint may be used for.
@@ -27,7 +28,7 @@ impl fmt::Display for Role {
 /// let endpoint = Endpoint::new("db-2.example:5432").weight(2.0).priority(1).role(Role::Reader);
 /// assert_eq!((endpoint.name(), endpoint.share()), ("db-2.example:5432", 2.0));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Endpoint {
     pub(super) name: String,
     pub(super) weight: f64,
@@ -72,5 +73,18 @@ impl Endpoint {
     #[must_use]
     pub const fn share(&self) -> f64 {
         self.weight
+    }
+}
+
+/// The name may be a URL with a password: it is shown without.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, weight, priority, role } = self;
+        f.debug_struct("Endpoint")
+            .field("name", &Redacted(name))
+            .field("weight", weight)
+            .field("priority", priority)
+            .field("role", role)
+            .finish()
     }
 }

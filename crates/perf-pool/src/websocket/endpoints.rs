@@ -1,10 +1,10 @@
 use crate::balance::{Balance, EndpointView};
+use crate::redact::Redacted;
 use perf_core::Rng;
 use perf_core::time::{Duration, Instant};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[derive(Debug)]
 struct Endpoint {
     url: String,
     connections: usize,
@@ -97,6 +97,8 @@ impl Endpoints {
 
 impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.lock().iter()).finish()
+        f.debug_list()
+            .entries(self.lock().iter().map(|endpoint| Redacted(&endpoint.url).to_string()))
+            .finish()
     }
 }

@@ -3,6 +3,7 @@ use super::connect::{Connect, Tungstenite};
 use super::transport::Transport;
 use crate::error::Cause;
 use crate::manager::{Condition, Manager};
+use crate::redact::Redacted;
 use perf_core::InvalidConfig;
 use std::fmt;
 use std::future::poll_fn;
@@ -26,7 +27,7 @@ impl WebSocket {
     pub fn new(url: impl Into<String>) -> Result<Self, InvalidConfig> {
         let url = url.into();
         if !(url.starts_with("ws://") || url.starts_with("wss://")) {
-            return Err(InvalidConfig::new("url", url, "ws://… or wss://…"));
+            return Err(InvalidConfig::new("url", Redacted(&url), "ws://… or wss://…"));
         }
         Ok(Self { url, connect: Arc::new(Tungstenite::new()) })
     }
@@ -41,7 +42,7 @@ impl WebSocket {
 
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocket").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("WebSocket").field("url", &Redacted(&self.url)).finish_non_exhaustive()
     }
 }
 

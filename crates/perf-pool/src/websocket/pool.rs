@@ -11,6 +11,7 @@ use super::subscription::Subscription;
 use super::topic::Topic;
 use super::{Message, WebSocketConfig};
 use crate::balance::{Balance, LeastLoaded};
+use crate::redact::Redacted;
 use perf_core::time::{self, Instant};
 use perf_core::{Component, ComponentId, Health, InvalidConfig, Name, Reason, Rejected, Rng, Sink};
 use std::fmt;
@@ -87,7 +88,7 @@ impl WebSocketBuilder {
             if host.is_none_or(str::is_empty) {
                 return Err(InvalidConfig::new(
                     "urls",
-                    url,
+                    Redacted(url),
                     "ws://host or wss://host, with a port and a path",
                 ));
             }
@@ -480,7 +481,7 @@ impl fmt::Debug for WebSocketBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketBuilder")
             .field("name", &self.name)
-            .field("urls", &self.urls)
+            .field("urls", &self.urls.iter().map(|url| Redacted(url)).collect::<Vec<_>>())
             .field("config", &self.config)
             .finish_non_exhaustive()
     }

@@ -1,10 +1,10 @@
 //! WebSocket connections for exclusive use.
 
-use super::lines::{in_memory, until};
+use super::lines::{Lines, in_memory, until};
 use crate::fake::ms;
 use perf_core::time;
 use perf_pool::Pool;
-use perf_pool::websocket::WebSocket;
+use perf_pool::websocket::{WebSocket, WebSocketPool};
 
 #[tokio::test(start_paused = true)]
 async fn s4_7_an_exclusive_lease_speaks_and_listens_alone_and_leaves_nothing_unread() {
@@ -43,4 +43,21 @@ async fn s4_7_a_cut_connection_is_broken_and_replaced() {
     time::sleep(ms(200_000)).await;
     assert!(pool.stats().closed_check_failed >= 1, "a server that stands still fails the keepalive");
     assert!(WebSocket::new("http://x").is_err());
+}
+
+#[test]
+fn what_may_be_secret_in_a_url_is_not_shown() {
+    let shown = [
+        format!("{:?}", WebSocket::new("wss://app:hunter2@feed.example/v1?token=7b1f").unwrap()),
+        format!("{:?}", WebSocketPool::builder(["wss://app:hunter2@feed.example/v1?token=7b1f"], Lines)),
+        WebSocket::new("https://app:hunter2@feed.example/v1?token=7b1f").unwrap_err().to_string(),
+        WebSocketPool::builder(["https://app:hunter2@feed.example/v1?token=7b1f"], Lines)
+            .build()
+            .unwrap_err()
+            .to_string(),
+    ];
+    for text in shown {
+        assert!(text.contains("://feed.example/v1"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("7b1f"), "{text}");
+    }
 }
