@@ -22,6 +22,12 @@ fn s4_1_any_frame_proves_life_silence_is_pinged_and_a_ping_without_answer_is_dea
     let mut heart = Heartbeat::new(SECOND * 30, SECOND * 10, now, &mut rng);
     let Beat::Wait(until) = heart.next(now, &mut rng) else { panic!("it has just begun") };
     assert!((SECOND * 24..=SECOND * 30).contains(&(until - now)), "jitter shortens by a fifth at most");
+    let waits = (0..20).map(|seed| {
+        let mut rng = Rng::seeded(seed);
+        Heartbeat::new(SECOND * 30, SECOND * 10, now, &mut rng).next(now, &mut rng)
+    });
+    let waits: std::collections::HashSet<_> = waits.map(|beat| format!("{beat:?}")).collect();
+    assert_eq!(waits.len(), 20, "connections do not ping in step");
     heart.heard(now + SECOND * 20);
     assert!(matches!(heart.next(now + SECOND * 30, &mut rng), Beat::Wait(_)), "a frame puts it off");
     let silent = now + SECOND * 50;

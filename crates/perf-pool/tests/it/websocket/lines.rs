@@ -102,3 +102,8 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
     panic!("never: {what}");
 }
+
+/// A pool with the configuration as it comes.
+pub(crate) fn small(memory: &InMemory) -> WebSocketPool {
+    pool(memory, |_| {})
+}
