@@ -296,8 +296,8 @@ impl<C, K> Core<C, K> {
         self.effects.signal |= sooner;
         if !self.is_at_its_limit() {
             self.pump(now);
-            let reconsider = self.reconsider_at(now);
-            self.effects.signal |= reconsider.is_some_and(|at| self.next_wake.is_none_or(|next| at < next));
+            let wake = [self.reconsider_at(now), self.next_attempt()].into_iter().flatten().min();
+            self.effects.signal |= wake.is_some_and(|at| self.next_wake.is_none_or(|next| at < next));
         }
         Ok(seat)
     }

@@ -33,7 +33,8 @@ impl<C, K> Core<C, K> {
         next
     }
 
-    fn next_attempt(&self) -> Option<Tick> {
+    /// When the next attempt to connect may be made, if one is wanted.
+    pub(super) fn next_attempt(&self) -> Option<Tick> {
         let wanted = !self.queue.is_empty() || self.size() < self.config.min_idle;
         self.attempts.retry_at.filter(|_| wanted && !self.paused && !self.closed)
     }

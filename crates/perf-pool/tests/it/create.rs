@@ -87,6 +87,20 @@ async fn an_outage_costs_few_attempts_however_many_wait_and_ends_within_one_step
     assert!(back.elapsed() <= ms(1100), "{:?}", back.elapsed());
 }
 
+/// The attempt that failed was for a caller who was refused; the next is made for whoever comes then, and not only when
+/// the pool looks round.
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_comes_between_two_attempts_is_served_by_the_next() {
+    let fake = Fake::new();
+    let pool = Pool::builder(fake.clone()).acquire_timeout(ms(100)).seed(1).build().unwrap();
+    fake.set_connect(Act::Refuse);
+    assert!(pool.acquire().await.is_err());
+    fake.set_connect(Act::Ok);
+    let began = time::now();
+    drop(pool.acquire().await.unwrap());
+    assert!(began.elapsed() <= ms(51), "one backoff step: {:?}", began.elapsed());
+}
+
 /// Statement 8: pausing stops what is under way.
 #[tokio::test(start_paused = true)]
 async fn a_pause_cancels_attempts_and_resume_starts_them_again() {
