@@ -78,6 +78,45 @@ pub struct Saturated {
     pub refusal: Rejected,
 }
 
+/// An endpoint that was tried, and why it gave no connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Tried {
+    /// The endpoint, without a password or a query if its name is a URL.
+    pub endpoint: String,
+    /// What it said.
+    pub error: Error,
+}
+
+/// Several endpoints were tried, and none gave a connection. Its source is the error of the last.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Exhausted {
+    /// The balanced pool.
+    pub pool: Name,
+    /// The endpoints in the order they were tried, at least two.
+    pub tried: Vec<Tried>,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "none of {} endpoints of `{}` gave a connection", self.tried.len(), self.pool)?;
+        for (index, Tried { endpoint, error }) in self.tried.iter().enumerate() {
+            write!(f, "{} {endpoint}: {error}", if index == 0 { ":" } else { ";" })?;
+            if let Some(cause) = error.source() {
+                write!(f, ": {cause}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Exhausted {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.tried.last().map(|last| &last.error as &(dyn StdError + 'static))
+    }
+}
+
 /// Why there is no connection. When a time ran out it says which wait it was.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -126,6 +165,9 @@ pub enum Error {
         /// The pool.
         pool: Name,
     },
+    /// Several endpoints of a [`BalancedPool`](crate::balance::BalancedPool) were tried, and none gave a connection.
+    #[error(transparent)]
+    Exhausted(Box<Exhausted>),
     /// A caller would have to wait, but there is no tokio runtime here.
     #[error("no connection of `{pool}` is idle, and there is no tokio runtime to wait in")]
     NoRuntime {
@@ -141,19 +183,26 @@ impl Error {
         Rejected::find(self)
     }
 
-    /// Whether a time ran out.
+    /// Whether a time ran out; of several endpoints, at the last.
     #[must_use]
-    pub const fn is_timeout(&self) -> bool {
-        matches!(
-            self,
-            Self::Saturated(_) | Self::Connecting { .. } | Self::Validating { .. } | Self::Paused { .. }
-        )
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Exhausted(all) => all.tried.last().is_some_and(|last| last.error.is_timeout()),
+            Self::Saturated(_) | Self::Connecting { .. } | Self::Validating { .. } | Self::Paused { .. } => {
+                true
+            }
+            Self::Rejected(_) | Self::ManagerPanicked { .. } | Self::NoRuntime { .. } => false,
+        }
     }
 
-    /// Whether the pool is closed, so that no later call can succeed.
+    /// Whether the pool is closed, so that no later call can succeed; of several endpoints, all of their pools.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Rejected(refusal) if refusal.reason() == perf_core::Reason::Closed)
+        match self {
+            Self::Rejected(refusal) => refusal.reason() == perf_core::Reason::Closed,
+            Self::Exhausted(all) => all.tried.iter().all(|tried| tried.error.is_closed()),
+            _ => false,
+        }
     }
 }
 

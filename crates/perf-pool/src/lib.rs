@@ -79,7 +79,7 @@ pub use adapters::Bb8;
 pub use adapters::PooledService;
 #[cfg(feature = "deadpool")]
 pub use adapters::{Deadpool, DeadpoolError};
-pub use error::{Cause, Error, Holder, Saturated};
+pub use error::{Cause, Error, Exhausted, Holder, Saturated, Tried};
 pub use event::PoolEvent;
 pub use manager::{Condition, Manager};
 #[cfg(feature = "mysql")]

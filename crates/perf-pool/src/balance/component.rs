@@ -11,6 +11,11 @@ const PANICKED: Desc = Desc::counter(
     "Choices made as if all were well because too few endpoints were",
     Unit::Count,
 );
+const RETRIED: Desc = Desc::counter(
+    "perf_pool_balance_retried_total",
+    "Times a caller went on to another endpoint",
+    Unit::Count,
+);
 const EJECTED: Desc = Desc::counter(
     "perf_pool_balance_ejected_total",
     "Endpoints taken out because calls to them failed",
@@ -32,8 +37,8 @@ const ENDPOINTS: Desc = Desc::gauge("perf_pool_balance_endpoints", "Endpoints, b
 const WRITERS: Desc = Desc::gauge("perf_pool_balance_writers", "Endpoints known to take writes", Unit::Count);
 
 /// Every series a [`BalancedPool`] hands out. All carry the label `name`.
-pub const METRICS: [Desc; 8] =
-    [PICKED, PANICKED, EJECTED, ROLE_CHANGES, DISCOVERIES_FAILED, PROBES_FAILED, ENDPOINTS, WRITERS];
+pub const METRICS: [Desc; 9] =
+    [PICKED, PANICKED, RETRIED, EJECTED, ROLE_CHANGES, DISCOVERIES_FAILED, PROBES_FAILED, ENDPOINTS, WRITERS];
 
 /// Endpoints by what may be done with them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,12 +72,13 @@ impl<M: Manager> Component for BalancedPool<M> {
     }
 
     fn collect(&self, sink: &mut dyn Sink) {
-        let (picked, panicked, ejections) = {
+        let (picked, panicked, retried, ejections) = {
             let state = &self.0.lock().state;
-            (state.picked, state.panicked, state.ejections)
+            (state.picked, state.panicked, state.retried, state.ejections)
         };
         sink.counter(&PICKED, &[], picked);
         sink.counter(&PANICKED, &[], panicked);
+        sink.counter(&RETRIED, &[], retried);
         sink.counter(&EJECTED, &[], ejections);
         sink.counter(&ROLE_CHANGES, &[], self.0.role_changes.load(Ordering::Relaxed));
         sink.counter(&DISCOVERIES_FAILED, &[], self.0.discoveries_failed.load(Ordering::Relaxed));

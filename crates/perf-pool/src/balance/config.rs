@@ -32,6 +32,9 @@ pub struct BalanceConfig {
     pub slow_start_aggression: f64,
     /// How many of the endpoints this instance uses, another choice for each instance. None: all.
     pub subset: Option<usize>,
+    /// Endpoints that a caller tries at most, one after the other within its one deadline. At least 1: no other than the
+    /// first.
+    pub tries: u32,
     /// How often the list of endpoints is asked for.
     #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub discover_interval: Duration,
@@ -89,6 +92,8 @@ impl BalanceConfig {
     pub const DEFAULT_SLOW_START: Duration = Duration::from_secs(30);
     /// Envoy's number.
     pub const DEFAULT_SLOW_START_LEAST: f64 = 0.1;
+    /// Two of them may be ill at the same time; more is an outage that trying on does not end.
+    pub const DEFAULT_TRIES: u32 = 3;
     /// The life of a common DNS record.
     pub const DEFAULT_DISCOVER_INTERVAL: Duration = Duration::from_secs(30);
     /// With `fall` 3, a writer that is gone is noticed within a quarter of a minute.
@@ -120,7 +125,7 @@ impl BalanceConfig {
         if self.subset == Some(0) {
             return Err(InvalidConfig::new("subset", 0, "at least 1"));
         }
-        for (field, value) in [("rise", self.rise), ("fall", self.fall)] {
+        for (field, value) in [("tries", self.tries), ("rise", self.rise), ("fall", self.fall)] {
             if value == 0 {
                 return Err(InvalidConfig::new(field, value, "at least 1"));
             }
@@ -140,6 +145,7 @@ impl Default for BalanceConfig {
             slow_start_least: Self::DEFAULT_SLOW_START_LEAST,
             slow_start_aggression: 1.0,
             subset: None,
+            tries: Self::DEFAULT_TRIES,
             discover_interval: Self::DEFAULT_DISCOVER_INTERVAL,
             probe_interval: Self::DEFAULT_PROBE_INTERVAL,
             probe_timeout: Self::DEFAULT_PROBE_TIMEOUT,

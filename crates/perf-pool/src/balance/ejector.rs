@@ -88,9 +88,21 @@ struct Bucket {
     bad: u64,
 }
 
+impl Bucket {
+    const fn calls(self) -> u64 {
+        self.good + self.bad
+    }
+
+    fn success_rate(self) -> f64 {
+        self.good as f64 / self.calls().max(1) as f64
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
+    /// The interval under way, and the last one that is over: a sweep swaps them and judges by the latter.
     current: Bucket,
+    last: Bucket,
     in_a_row: u32,
     /// Ejections in a row; one is forgiven for each healthy interval.
     ejections: u32,
@@ -100,6 +112,20 @@ struct Record {
 }
 
 /// Takes endpoints out that fail, and lets each come back through one probe. Pure: it takes `now`.
+///
+/// ```
+/// use perf_core::time::{self, Duration};
+/// use perf_pool::balance::{Ejector, EjectorConfig};
+///
+/// let now = time::now();
+/// let mut ejector = Ejector::new(EjectorConfig::default(), 3, now);
+/// let ejected = (0..5).any(|_| ejector.record(0, false, now));
+/// assert!(ejected && ejector.is_out(0));
+/// let later = now + Duration::from_secs(30);
+/// assert!(ejector.admit(0, later), "one call may find out");
+/// ejector.record_probe(0, true, later);
+/// assert!(!ejector.is_out(0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Ejector {
     config: EjectorConfig,
@@ -115,36 +141,42 @@ impl Ejector {
         Self { config, records: vec![Record::default(); endpoints], next_sweep }
     }
 
-    /// Takes in the end of a call. Returns whether the endpoint is ejected by it.
+    /// Takes in the end of an ordinary call. Returns whether the endpoint is ejected by it. While an endpoint is out, what
+    /// calls come to that began earlier changes nothing.
     pub fn record(&mut self, endpoint: usize, good: bool, now: Instant) -> bool {
         let limit = self.config.consecutive;
         let Some(record) = self.records.get_mut(endpoint) else { return false };
-        let probe = std::mem::take(&mut record.probing);
+        record.count(good);
+        record.in_a_row = if good || record.out_until.is_some() { 0 } else { record.in_a_row + 1 };
+        record.in_a_row >= limit && self.eject(endpoint, now)
+    }
+
+    /// Takes in the end of the call that [`admit`](Self::admit) let through to an endpoint whose time was over: it is back,
+    /// or out again for longer.
+    pub fn record_probe(&mut self, endpoint: usize, good: bool, now: Instant) {
+        let Some(record) = self.records.get_mut(endpoint).filter(|record| record.probing) else { return };
+        record.probing = false;
+        record.count(good);
         if good {
-            record.current.good += 1;
-            record.in_a_row = 0;
-            if probe {
-                record.out_until = None;
-            }
-            return false;
+            (record.out_until, record.in_a_row) = (None, 0);
+        } else {
+            self.put_out(endpoint, now);
         }
-        record.current.bad += 1;
-        record.in_a_row += 1;
-        (probe || record.in_a_row >= limit) && self.eject(endpoint, now)
     }
 
     /// Whether an endpoint may get ordinary traffic. One whose time is over gets one probe first: the first question
     /// after that is answered with yes, the others with no until the probe has ended.
     pub fn admit(&mut self, endpoint: usize, now: Instant) -> bool {
+        let due = self.is_due(endpoint, now);
         let Some(record) = self.records.get_mut(endpoint) else { return false };
-        match record.out_until {
-            None => true,
-            Some(until) if until <= now && !record.probing => {
-                record.probing = true;
-                true
-            }
-            Some(_) => false,
-        }
+        record.probing |= due;
+        due || record.out_until.is_none()
+    }
+
+    /// Whether an endpoint is out, its time is over, and nobody is finding out yet whether it is well.
+    pub(super) fn is_due(&self, endpoint: usize, now: Instant) -> bool {
+        let record = self.records.get(endpoint).filter(|record| !record.probing);
+        record.and_then(|record| record.out_until).is_some_and(|until| until <= now)
     }
 
     /// Whether an endpoint is out, or about to be probed.
@@ -181,75 +213,83 @@ impl Ejector {
         }
     }
 
-    /// Compares the endpoints when an interval is over. Returns those it ejects.
+    /// Compares the endpoints when an interval is over. Returns those it ejects. One that comes late forgives for each
+    /// interval that has passed.
     pub fn sweep(&mut self, now: Instant) -> Vec<usize> {
         if now < self.next_sweep {
             return Vec::new();
         }
+        let late = now.saturating_duration_since(self.next_sweep).as_nanos();
+        let missed = late / self.config.interval.as_nanos().max(1);
+        let intervals = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
         self.next_sweep = now + self.config.interval;
-        let suspects = self.outliers();
+        for record in &mut self.records {
+            record.last = std::mem::take(&mut record.current);
+        }
+        let floor = self.floor();
+        // Judged before any of them is ejected: an ejection must not change what the next one is compared with.
         let mut ejected = Vec::new();
         for index in 0..self.records.len() {
-            if suspects.contains(&index) {
-                if self.eject(index, now) {
-                    ejected.push(index);
-                }
-            } else if self.records[index].out_until.is_none() {
-                let forgiven = self.records[index].ejections.saturating_sub(1);
-                self.records[index].ejections = forgiven;
+            if self.records[index].out_until.is_some() {
+                continue;
             }
-            self.records[index].current = Bucket::default();
+            if !self.is_outlier(self.records[index].last, floor) {
+                self.records[index].ejections = self.records[index].ejections.saturating_sub(intervals);
+            } else if self.eject(index, now) {
+                ejected.push(index);
+            }
         }
         ejected
     }
 
-    fn outliers(&self) -> Vec<usize> {
-        let rates: Vec<(usize, f64, u64)> = self
-            .records
-            .iter()
-            .enumerate()
-            .filter(|(_, record)| record.out_until.is_none())
-            .map(|(index, Record { current: Bucket { good, bad }, .. })| (index, *good, good + bad))
-            .filter(|(_, _, calls)| *calls > 0)
-            .map(|(index, good, calls)| (index, good as f64 / calls as f64, calls))
-            .collect();
-        let compared: Vec<f64> = rates
-            .iter()
-            .filter(|(_, _, calls)| *calls >= self.config.volume)
-            .map(|(_, rate, _)| *rate)
-            .collect();
-        let floor = if compared.len() >= self.config.hosts {
-            let mean = compared.iter().sum::<f64>() / compared.len() as f64;
-            let variance =
-                compared.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / compared.len() as f64;
-            mean - self.config.deviations * variance.sqrt()
-        } else {
-            f64::NEG_INFINITY
+    /// The success rate below which an endpoint is an outlier; none when too few can be compared.
+    fn floor(&self) -> Option<f64> {
+        let compared = || {
+            let inside = self.records.iter().filter(|record| record.out_until.is_none());
+            inside.map(|record| record.last).filter(|bucket| bucket.calls() >= self.config.volume.max(1))
         };
-        rates
-            .into_iter()
-            .filter(|(_, rate, calls)| {
-                let compared = *calls >= self.config.volume && *rate < floor;
-                let failing =
-                    *calls >= EjectorConfig::FAILURE_VOLUME && 1.0 - rate >= self.config.failure_share;
-                compared || failing
-            })
-            .map(|(index, _, _)| index)
-            .collect()
+        let count = compared().count();
+        if count < self.config.hosts.max(1) {
+            return None;
+        }
+        let mean = compared().map(Bucket::success_rate).sum::<f64>() / count as f64;
+        let squares = compared().map(|bucket| (bucket.success_rate() - mean).powi(2)).sum::<f64>();
+        Some(mean - self.config.deviations * (squares / count as f64).sqrt())
+    }
+
+    fn is_outlier(&self, bucket: Bucket, floor: Option<f64>) -> bool {
+        let below = bucket.calls() >= self.config.volume.max(1)
+            && floor.is_some_and(|floor| bucket.success_rate() < floor);
+        let failing = bucket.calls() >= EjectorConfig::FAILURE_VOLUME
+            && bucket.bad as f64 >= self.config.failure_share * bucket.calls() as f64;
+        below || failing
     }
 
     fn eject(&mut self, endpoint: usize, now: Instant) -> bool {
         let out = self.records.iter().filter(|record| record.out_until.is_some()).count();
         let allowed = ((self.records.len() as f64 * self.config.most) as usize).max(1);
-        let record = &mut self.records[endpoint];
-        let already = record.out_until.is_some();
-        if !already && out >= allowed {
+        if out >= allowed {
             return false;
         }
+        self.put_out(endpoint, now);
+        true
+    }
+
+    fn put_out(&mut self, endpoint: usize, now: Instant) {
+        let record = &mut self.records[endpoint];
         record.ejections = record.ejections.saturating_add(1);
         record.in_a_row = 0;
         let time = Backoff::linear(self.config.base).cap(self.config.cap).jitter(Jitter::None);
         record.out_until = Some(now + time.plain(record.ejections));
-        !already
+    }
+}
+
+impl Record {
+    const fn count(&mut self, good: bool) {
+        if good {
+            self.current.good += 1;
+        } else {
+            self.current.bad += 1;
+        }
     }
 }

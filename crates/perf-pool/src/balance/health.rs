@@ -39,22 +39,27 @@ impl Hysteresis {
 /// spills over to the next. Empty if nothing is healthy anywhere.
 #[must_use]
 pub fn spill(groups: &[(usize, usize)]) -> Vec<f64> {
+    let mut shares = Vec::new();
+    spill_into(groups, &mut shares);
+    shares
+}
+
+/// The same into a vector that is there already.
+pub(super) fn spill_into(groups: &[(usize, usize)], shares: &mut Vec<f64>) {
     /// Each endpoint is taken to be able to do this much more than its share.
     const OVERPROVISIONING: f64 = 1.4;
     let able = |(healthy, of): &(usize, usize)| {
         if *of == 0 { 0.0 } else { (OVERPROVISIONING * *healthy as f64 / *of as f64).min(1.0) }
     };
-    let able: Vec<f64> = groups.iter().map(able).collect();
-    let total = able.iter().sum::<f64>().min(1.0);
+    shares.clear();
+    let total = groups.iter().map(able).sum::<f64>().min(1.0);
     if total <= 0.0 {
-        return Vec::new();
+        return;
     }
     let mut left = total;
-    able.iter()
-        .map(|able| {
-            let taken = able.min(left);
-            left -= taken;
-            taken / total
-        })
-        .collect()
+    shares.extend(groups.iter().map(able).map(|able| {
+        let taken = able.min(left);
+        left -= taken;
+        taken / total
+    }));
 }

@@ -10,13 +10,16 @@
 //!                            probe, error 25006       healthy share spills   probe, ejector, panic threshold
 //! ```
 
+mod acquire;
 mod builder;
+mod choose;
 mod component;
 mod config;
 mod discovery;
 mod ejector;
 mod endpoint;
 mod health;
+mod lease;
 mod pick;
 mod pool;
 mod ring;
@@ -37,7 +40,8 @@ pub use discovery::{Alive, Discovery, Dns, Probe, Static};
 pub use ejector::{Ejector, EjectorConfig};
 pub use endpoint::{Endpoint, Role};
 pub use health::spill;
+pub use lease::BalancedLease;
 pub use pick::{Balance, EndpointView, LeastLoaded, P2c, RandomPick, RoundRobin, slow_start};
-pub use pool::{BalancedLease, BalancedPool};
+pub use pool::BalancedPool;
 pub use ring::Ring;
 pub use subset::{rank, subset};

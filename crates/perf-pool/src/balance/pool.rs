@@ -1,17 +1,20 @@
 use super::builder::BalancedBuilder;
+use super::choose::{Chosen, Wish};
 use super::discovery::Probe;
-use super::state::{State, Turned, Wish};
-use super::{Balance, BalanceConfig, EjectorConfig, Endpoint, EndpointView, Role};
+use super::state::{State, Turned};
+use super::{Balance, BalanceConfig, BalancedLease, EjectorConfig, Endpoint, EndpointView, Role};
 use crate::error::{Cause, Error};
 use crate::manager::Manager;
-use crate::pool::{Lease, Pool};
+use crate::pool::Pool;
+use crate::redact::Redacted;
 use perf_core::time::{self, Duration, Instant};
-use perf_core::{InvalidConfig, Name, Reason, Rejected, Rng};
+use perf_core::{InvalidConfig, Name, Rng};
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::Future;
 use std::hash::Hash;
-use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
@@ -28,7 +31,7 @@ pub(super) struct Guarded<M: Manager> {
 pub(super) struct Inner<M: Manager> {
     pub(super) name: Name,
     pub(super) config: BalanceConfig,
-    balance: Box<dyn Balance>,
+    pub(super) balance: Box<dyn Balance>,
     make: MakePool<M>,
     pub(super) probe: Option<Arc<dyn Probe<M>>>,
     guarded: Mutex<Guarded<M>>,
@@ -83,27 +86,35 @@ impl<M: Manager> BalancedPool<M> {
         Self(Arc::new(inner))
     }
 
-    /// A connection of the endpoint that is the best choice now.
+    /// A connection of the endpoint that is the best choice now, or of another one if that cannot serve.
+    ///
+    /// A caller goes on to another endpoint when the one it is at cannot be reached, is paused, closed, taken out or down,
+    /// and another one is available; to [`tries`](BalanceConfig::tries) of them at most, and all within the
+    /// `acquire_timeout` of the first. With no other available it waits where it is, for the server to come back. It never
+    /// goes on because a pool is full: that would pass the overload on to the others.
     ///
     /// # Errors
-    /// As [`Pool::acquire`] of that endpoint, which then counts as failed; [`Reason::Closed`] without any endpoint.
+    /// As [`Pool::acquire`] of the endpoint, which counts as failed unless its pool merely refused; after more than one
+    /// endpoint [`Error::Exhausted`] with what each of them said; [`Reason::Closed`](perf_core::Reason::Closed) without any.
     ///
     /// # Cancel safety
-    /// As [`Pool::acquire`].
-    pub async fn acquire(&self) -> Result<BalancedLease<M>, Error> {
-        self.0.clone().acquire(Wish::default()).await
+    /// As [`Pool::acquire`]; it says nothing against the endpoint.
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<BalancedLease<M>, Error>> + use<M> {
+        self.0.clone().acquire(Wish::default(), Location::caller())
     }
 
     /// A connection that may be used for what is asked: a [`Writer`](Role::Writer) takes writes as far as is known, a
     /// [`Reader`](Role::Reader) is a writer only if no reader is available.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`Reason::Open`] when no endpoint has that role.
+    /// As [`acquire`](Self::acquire); [`Reason::Open`](perf_core::Reason::Open) when no endpoint has that role.
     ///
     /// # Cancel safety
-    /// As [`Pool::acquire`].
-    pub async fn acquire_as(&self, role: Role) -> Result<BalancedLease<M>, Error> {
-        self.0.clone().acquire(Wish { role: Some(role), key: None }).await
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn acquire_as(&self, role: Role) -> impl Future<Output = Result<BalancedLease<M>, Error>> + use<M> {
+        self.0.clone().acquire(Wish { role: Some(role), ..Wish::default() }, Location::caller())
     }
 
     /// A connection of the endpoint that owns a key, so that equal keys meet the same caches. If it may not be used, of
@@ -113,10 +124,30 @@ impl<M: Manager> BalancedPool<M> {
     /// As [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
-    /// As [`Pool::acquire`].
-    pub async fn acquire_for(&self, key: impl Hash) -> Result<BalancedLease<M>, Error> {
+    /// As [`acquire`](Self::acquire).
+    #[track_caller]
+    pub fn acquire_for<K: Hash>(
+        &self,
+        key: K,
+    ) -> impl Future<Output = Result<BalancedLease<M>, Error>> + use<M, K> {
         let key = super::rank("key", key);
-        self.0.clone().acquire(Wish { role: None, key: Some(key) }).await
+        self.0.clone().acquire(Wish { key: Some(key), ..Wish::default() }, Location::caller())
+    }
+
+    /// Lets no present connection to an endpoint be used again: idle ones are closed now, leased ones when they come back.
+    /// The endpoint stays in use.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] when no endpoint has that name.
+    pub fn evict(&self, endpoint: &str) -> Result<(), InvalidConfig> {
+        let pool = {
+            let guarded = self.0.lock();
+            let known = guarded.state.known.iter().find(|known| known.endpoint.name == endpoint);
+            known.and_then(|known| guarded.pools.get(&known.id).cloned())
+        };
+        let unknown = || InvalidConfig::new("endpoint", Redacted(endpoint), "one of the list");
+        pool.ok_or_else(unknown)?.evict_all();
+        Ok(())
     }
 
     /// Replaces the list of endpoints. Those that are gone are drained: their leases go on, and nothing new begins there.
@@ -223,44 +254,23 @@ impl<M: Manager> Inner<M> {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn acquire(self: Arc<Self>, wish: Wish) -> Result<BalancedLease<M>, Error> {
-        let began = time::now();
-        let (chosen, swept) = {
-            let mut guarded = self.lock();
-            let (chosen, swept) = guarded.state.choose(wish, &*self.balance, began);
-            let pool = |id: u64| guarded.pools.get(&id).cloned();
-            (
-                chosen.and_then(|id| Some((id, pool(id)?))),
-                swept.into_iter().filter_map(pool).collect::<Vec<_>>(),
-            )
-        };
-        swept.iter().for_each(Pool::evict_all);
-        let Some((endpoint, pool)) = chosen else {
-            let reason = if wish.role.is_some() { Reason::Open } else { Reason::Closed };
-            return Err(Rejected::new(reason, self.name.clone()).into());
-        };
-        let mut call = Call { inner: self, endpoint, began, outcome: None };
-        match pool.acquire().await {
-            Ok(lease) => {
-                call.outcome = Some(true);
-                Ok(BalancedLease { lease, call })
-            }
-            Err(error) => {
-                // A pool that was closed because its endpoint left the list says nothing about the endpoint.
-                call.outcome = (!error.is_closed()).then_some(false);
-                Err(error)
-            }
+    /// Endpoints that are taken out lose their idle connections at once, and those on loan as they come back; whoever waits
+    /// there may go elsewhere.
+    pub(super) fn empty(pools: &[Pool<M>]) {
+        for pool in pools {
+            pool.evict_all();
+            pool.stir();
         }
     }
 
-    fn finish(&self, endpoint: u64, taken: Duration, outcome: Option<bool>, now: Instant) {
+    pub(super) fn finish(&self, call: Chosen, taken: Duration, outcome: Option<bool>, now: Instant) {
         let mut guarded = self.lock();
-        let ejected = guarded.state.finish(endpoint, taken, outcome, now);
-        let pool = guarded.pools.get(&endpoint).filter(|_| ejected).cloned();
-        drop(guarded);
-        if let Some(pool) = pool {
-            pool.evict_all();
+        let mut ejected = guarded.sweep(now);
+        if guarded.state.finish(call, taken, outcome, now) {
+            ejected.extend(guarded.pools.get(&call.id).cloned());
         }
+        drop(guarded);
+        Self::empty(&ejected);
     }
 
     /// Takes in what a probe said: an endpoint that went down or changed its role trusts none of its connections.
@@ -279,9 +289,12 @@ impl<M: Manager> Inner<M> {
         } else if health == Some(false) {
             pool.suspect_all();
         }
+        if health == Some(false) {
+            pool.stir();
+        }
     }
 
-    fn demote(&self, endpoint: u64) {
+    pub(super) fn demote(&self, endpoint: u64) {
         let mut guarded = self.lock();
         let news = guarded.state.demote(endpoint);
         let pool = guarded.pools.get(&endpoint).filter(|_| news).cloned();
@@ -292,9 +305,17 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    fn name_of(&self, endpoint: u64) -> Option<String> {
+    pub(super) fn name_of(&self, endpoint: u64) -> Option<String> {
         let guarded = self.lock();
         guarded.state.index(endpoint).map(|index| guarded.state.known[index].endpoint.name.clone())
+    }
+}
+
+impl<M: Manager> Guarded<M> {
+    /// The pools of the endpoints that a sweep takes out, if one is due.
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<Pool<M>> {
+        let Self { state, pools } = self;
+        state.sweep(now).iter().filter_map(|id| pools.get(id).cloned()).collect()
     }
 }
 
@@ -310,68 +331,6 @@ impl<M: Manager> Drop for Inner<M> {
 #[error("the pool of an endpoint cannot be made")]
 struct Unmakeable(#[source] Box<dyn StdError + Send + Sync>);
 
-/// A call under way, until it is dropped.
-struct Call<M: Manager> {
-    inner: Arc<Inner<M>>,
-    endpoint: u64,
-    began: Instant,
-    /// How it ended; none for a caller that went away.
-    outcome: Option<bool>,
-}
-
-impl<M: Manager> Drop for Call<M> {
-    fn drop(&mut self) {
-        let now = time::now();
-        let taken = now.saturating_duration_since(self.began);
-        self.inner.finish(self.endpoint, taken, self.outcome, now);
-    }
-}
-
-/// A connection on loan from one of several endpoints.
-#[must_use = "a lease that is dropped at once goes back at once"]
-pub struct BalancedLease<M: Manager> {
-    lease: Lease<M>,
-    call: Call<M>,
-}
-
-impl<M: Manager> BalancedLease<M> {
-    /// The name of the endpoint it belongs to; none once that has left the list.
-    #[must_use]
-    pub fn endpoint(&self) -> Option<String> {
-        self.call.inner.name_of(self.call.endpoint)
-    }
-
-    /// Says that the call failed in a way that speaks against the endpoint.
-    pub fn failed(&mut self) {
-        self.call.outcome = Some(false);
-    }
-
-    /// Says how the call failed. If the probe knows the error for that of a writer that takes no writes any more, the
-    /// endpoint is a reader from now on and none of its connections, this one included, is used again; a failed call is
-    /// counted in any case.
-    pub fn failed_with(&mut self, error: &(dyn StdError + 'static)) {
-        self.failed();
-        let inner = &self.call.inner;
-        if inner.probe.as_ref().is_some_and(|probe| probe.is_read_only(error)) {
-            inner.demote(self.call.endpoint);
-        }
-    }
-}
-
-impl<M: Manager> Deref for BalancedLease<M> {
-    type Target = M::Connection;
-
-    fn deref(&self) -> &M::Connection {
-        &self.lease
-    }
-}
-
-impl<M: Manager> DerefMut for BalancedLease<M> {
-    fn deref_mut(&mut self) -> &mut M::Connection {
-        &mut self.lease
-    }
-}
-
 impl<M: Manager> Clone for BalancedPool<M> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -381,11 +340,5 @@ impl<M: Manager> Clone for BalancedPool<M> {
 impl<M: Manager> fmt::Debug for BalancedPool<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BalancedPool").field("name", &self.0.name).field("pools", &self.pools()).finish()
-    }
-}
-
-impl<M: Manager> fmt::Debug for BalancedLease<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BalancedLease").field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
-use super::health::{Hysteresis, spill};
-use super::{Balance, BalanceConfig, Ejector, Endpoint, EndpointView, Ring, Role, rank, slow_start, subset};
+use super::choose::{Chosen, Scratch};
+use super::health::Hysteresis;
+use super::{BalanceConfig, Ejector, Endpoint, EndpointView, Ring, Role, slow_start, subset};
 use perf_core::time::{Duration, Instant};
 use perf_core::{PeakEwma, Rng};
 use std::collections::BTreeSet;
@@ -13,16 +14,9 @@ pub(super) struct Known {
     latency: PeakEwma,
     /// Whether a call has ever come back from it.
     seen: bool,
-    in_flight: usize,
+    pub(super) in_flight: usize,
     joined: Instant,
     pub(super) health: Hysteresis,
-}
-
-/// What a caller asks for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish {
-    pub(super) role: Option<Role>,
-    pub(super) key: Option<u64>,
 }
 
 /// What a change of the list has done.
@@ -44,16 +38,21 @@ pub(super) struct Turned {
 /// Everything a choice is made from. Pure: it takes `now`.
 #[derive(Debug)]
 pub(super) struct State {
-    config: BalanceConfig,
+    pub(super) config: BalanceConfig,
     pub(super) known: Vec<Known>,
     pub(super) ejector: Ejector,
-    ring: Ring,
-    rng: Rng,
+    pub(super) ring: Ring,
+    /// Whether the endpoints are of more than one priority.
+    pub(super) prioritised: bool,
+    pub(super) rng: Rng,
+    pub(super) scratch: Scratch,
     /// What tells this instance from others, for its subset.
     client: u64,
     next_id: u64,
     pub(super) picked: u64,
     pub(super) panicked: u64,
+    /// Callers that went on to another endpoint.
+    pub(super) retried: u64,
     pub(super) ejections: u64,
 }
 
@@ -66,11 +65,14 @@ impl State {
             known: Vec::new(),
             ejector,
             ring: Ring::default(),
+            prioritised: false,
             rng,
+            scratch: Scratch::default(),
             client,
             next_id: 0,
             picked: 0,
             panicked: 0,
+            retried: 0,
             ejections: 0,
         }
     }
@@ -104,6 +106,9 @@ impl State {
         let shares: Vec<_> =
             self.known.iter().map(|k| (k.endpoint.name.as_str(), k.endpoint.weight)).collect();
         self.ring = Ring::new(&shares);
+        let mut priorities = self.known.iter().map(|known| known.endpoint.priority);
+        let first = priorities.next();
+        self.prioritised = priorities.any(|priority| Some(priority) != first);
         change
     }
 
@@ -128,15 +133,19 @@ impl State {
     }
 
     pub(super) fn views(&self, now: Instant) -> Vec<EndpointView> {
-        let config = &self.config;
-        let view = |(index, known): (usize, &Known)| EndpointView {
-            weight: known.endpoint.weight
-                * slow_start(
-                    now.saturating_duration_since(known.joined),
-                    config.slow_start,
-                    config.slow_start_least,
-                    config.slow_start_aggression,
-                ),
+        (0..self.known.len()).map(|index| self.view(index, now)).collect()
+    }
+
+    pub(super) fn view(&self, index: usize, now: Instant) -> EndpointView {
+        let (config, known) = (&self.config, &self.known[index]);
+        let grown = slow_start(
+            now.saturating_duration_since(known.joined),
+            config.slow_start,
+            config.slow_start_least,
+            config.slow_start_aggression,
+        );
+        EndpointView {
+            weight: known.endpoint.weight * grown,
             // One that has never answered is tried once, and then waited for.
             latency: if known.seen || known.in_flight == 0 {
                 known.latency.get(now).max(1e-9)
@@ -144,143 +153,51 @@ impl State {
                 config.penalty.as_secs_f64()
             },
             in_flight: known.in_flight,
-            available: known.health.is_up() && !self.ejector.is_out(index),
-        };
-        self.known.iter().enumerate().map(view).collect()
+            available: self.is_available(index),
+        }
     }
 
-    /// Chooses an endpoint and counts a call to it. Also returns those that the sweep, if one was due, has taken out.
-    pub(super) fn choose(
-        &mut self,
-        wish: Wish,
-        balance: &dyn Balance,
-        now: Instant,
-    ) -> (Option<u64>, Vec<u64>) {
-        let swept: Vec<u64> = self.ejector.sweep(now).into_iter().map(|index| self.known[index].id).collect();
+    pub(super) fn is_available(&self, index: usize) -> bool {
+        self.known[index].health.is_up() && !self.ejector.is_out(index)
+    }
+
+    /// Compares the endpoints if it is time. Returns those that are taken out by it.
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<u64> {
+        let swept = self.ejector.sweep(now);
         self.ejections += swept.len() as u64;
-        let views = self.views(now);
-        let group = self.group(&self.candidates(wish.role, &views), &views);
-        let chosen = self.due_probe(&group, now).or_else(|| self.pick(&group, views, wish.key, balance));
-        let Some(index) = chosen else { return (None, swept) };
-        self.picked += 1;
-        self.known[index].in_flight += 1;
-        (Some(self.known[index].id), swept)
+        swept.into_iter().map(|index| self.known[index].id).collect()
     }
 
-    /// Those that may do what is asked for. Reads go to a writer if no reader is available; a role that nobody has told
-    /// is given the benefit of the doubt if there is nobody else.
-    fn candidates(&self, role: Option<Role>, views: &[EndpointView]) -> Vec<usize> {
-        let all = || (0..self.known.len()).collect::<Vec<_>>();
-        let of = |role: Option<Role>| -> Vec<usize> {
-            all().into_iter().filter(|index| self.known[*index].role == role).collect()
-        };
-        let some_available = |of: &[usize]| of.iter().any(|index| views[*index].available);
-        let choices = match role {
-            None => return all(),
-            Some(Role::Writer) => [of(Some(Role::Writer)), of(None)],
-            Some(Role::Reader) => {
-                let mut writers = of(Some(Role::Writer));
-                writers.extend(of(None));
-                [of(Some(Role::Reader)), writers]
-            }
-        };
-        let available = choices.iter().find(|choice| some_available(choice));
-        available.or_else(|| choices.iter().find(|choice| !choice.is_empty())).cloned().unwrap_or_default()
-    }
-
-    /// The priority group whose turn it is, out of the candidates.
-    fn group(&mut self, candidates: &[usize], views: &[EndpointView]) -> Vec<usize> {
-        let priorities: BTreeSet<u32> = candidates.iter().map(|i| self.known[*i].endpoint.priority).collect();
-        if priorities.len() < 2 {
-            return candidates.to_vec();
-        }
-        let groups: Vec<Vec<usize>> = priorities
-            .iter()
-            .map(|priority| {
-                let of = |index: &&usize| self.known[**index].endpoint.priority == *priority;
-                candidates.iter().filter(of).copied().collect()
-            })
-            .collect();
-        let healthy = |group: &Vec<usize>| group.iter().filter(|index| views[**index].available).count();
-        let counts: Vec<_> = groups.iter().map(|group| (healthy(group), group.len())).collect();
-        let mut left = self.rng.unit();
-        for (group, share) in groups.iter().zip(spill(&counts)) {
-            left -= share;
-            if left < 0.0 {
-                return group.clone();
-            }
-        }
-        groups.into_iter().next().unwrap_or_default()
-    }
-
-    /// One that was taken out and may prove itself by one call.
-    fn due_probe(&mut self, group: &[usize], now: Instant) -> Option<usize> {
-        let due = |index: &usize| {
-            self.known[*index].health.is_up()
-                && self.ejector.is_out(*index)
-                && self.ejector.admit(*index, now)
-        };
-        group.iter().copied().find(due)
-    }
-
-    fn pick(
+    /// A call has ended: well, badly, or without saying anything about its endpoint. Returns whether the endpoint is taken
+    /// out by it.
+    pub(super) fn finish(
         &mut self,
-        group: &[usize],
-        mut views: Vec<EndpointView>,
-        key: Option<u64>,
-        balance: &dyn Balance,
-    ) -> Option<usize> {
-        let out = group.iter().filter(|index| !views[**index].available).count();
-        if out > 0 && out == group.len() {
-            // All are out: the list says nothing any more.
-            group.iter().for_each(|index| self.ejector.forgive(*index));
-        }
-        let panicking = out as f64 > self.config.ejector.panic_threshold * group.len() as f64;
-        let all = group.len() == views.len();
-        for (index, view) in views.iter_mut().enumerate() {
-            view.available = (view.available || panicking) && (all || group.contains(&index));
-        }
-        self.panicked += u64::from(panicking);
-        match key {
-            Some(key) => self.owner(key, &views),
-            None => balance.pick(&views, &mut self.rng).or_else(|| {
-                // The balance has given up: better an ill one than none.
-                self.panicked += u64::from(!panicking);
-                views
-                    .iter_mut()
-                    .enumerate()
-                    .for_each(|(index, view)| view.available = group.contains(&index));
-                balance.pick(&views, &mut self.rng)
-            }),
-        }
-    }
-
-    /// The owner of a key, or the next in the key's own order if it may not be used.
-    fn owner(&self, key: u64, views: &[EndpointView]) -> Option<usize> {
-        self.ring.owner(key).filter(|owner| views[*owner].available).or_else(|| {
-            let available = (0..views.len()).filter(|index| views[*index].available);
-            available.max_by_key(|index| rank(key, &self.known[*index].endpoint.name))
-        })
-    }
-
-    /// A call has ended. Returns whether its endpoint is taken out by it.
-    pub(super) fn finish(&mut self, id: u64, taken: Duration, outcome: Option<bool>, now: Instant) -> bool {
-        let Some(index) = self.index(id) else { return false };
+        call: Chosen,
+        taken: Duration,
+        outcome: Option<bool>,
+        now: Instant,
+    ) -> bool {
+        let Some(index) = self.index(call.id) else { return false };
         let penalty = self.config.penalty.as_secs_f64();
         let known = &mut self.known[index];
         known.in_flight = known.in_flight.saturating_sub(1);
         let seconds = taken.as_secs_f64();
         let Some(good) = outcome else {
-            self.ejector.release_probe(index);
+            if call.probe {
+                self.ejector.release_probe(index);
+            }
             return false;
         };
         known.seen = true;
         known.latency.observe(if good { seconds } else { seconds.max(penalty) }, now);
-        let was_out = self.ejector.is_out(index);
-        let ejected = self.ejector.record(index, good, now);
-        if was_out && !self.ejector.is_out(index) {
-            self.known[index].joined = now;
+        if call.probe {
+            self.ejector.record_probe(index, good, now);
+            if !self.ejector.is_out(index) {
+                self.known[index].joined = now;
+            }
+            return false;
         }
+        let ejected = self.ejector.record(index, good, now);
         self.ejections += u64::from(ejected);
         ejected
     }

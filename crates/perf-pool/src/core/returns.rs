@@ -256,7 +256,7 @@ impl<C, K> Core<C, K> {
     }
 
     /// Whether some connection lives that may still serve a waiter.
-    pub(super) fn has_live(&self) -> bool {
+    pub(crate) fn has_live(&self) -> bool {
         !self.idle.is_empty() || self.counts.leased + self.counts.checking + self.counts.resetting > 0
     }
 

@@ -1,6 +1,7 @@
 //! The pool: handles, leases, and the task behind them.
 
 mod acquire;
+mod balanced;
 mod builder;
 mod close;
 mod component;
@@ -140,6 +141,7 @@ impl<M: Manager> Pool<M> {
     pub fn pause(&self) {
         self.shared.with(|core| core.pause());
         self.shared.signal.notify_one();
+        self.stir();
     }
 
     /// Goes on after [`pause`](Pool::pause).

@@ -55,6 +55,8 @@ pub(crate) struct Shared<M: Manager> {
     pub(super) signal: Notify,
     /// Wakes whoever waits for the pool as a whole: to warm up, to drain.
     pub(super) changed: Notify,
+    /// Wakes those who wait for one of several endpoints and may go to another.
+    pub(super) stirred: Notify,
     /// Clones of the pool. The last one to go closes it; leases and tasks do not count.
     pub(super) handles: AtomicUsize,
     /// The size that the sizing controller advises; zero until it has.
@@ -84,6 +86,7 @@ impl<M: Manager> Shared<M> {
             listener,
             signal: Notify::new(),
             changed: Notify::new(),
+            stirred: Notify::new(),
             handles: AtomicUsize::new(1),
             advised: AtomicUsize::new(0),
             waits: Histogram::new(),
@@ -125,6 +128,11 @@ impl<M: Manager> Shared<M> {
         }
         if effects.changed {
             self.changed.notify_waiters();
+        }
+        let failed =
+            |event: &PoolEvent| matches!(event, PoolEvent::ConnectFailed { .. } | PoolEvent::ManagerPanicked);
+        if effects.events.iter().any(failed) {
+            self.stirred.notify_waiters();
         }
         for delivery in effects.deliveries {
             self.deliver(delivery);

@@ -48,13 +48,49 @@ async fn a_failing_endpoint_is_left_alone_and_comes_back_through_one_probe() {
         errors += u32::from(balanced.acquire().await.is_err());
     }
     assert_eq!(balanced.ejected(), ["1"]);
-    assert_eq!(errors, 5, "five failures in a row, then nobody else");
+    assert_eq!(errors, 0, "those who met it went on to the next");
+    assert_eq!(fakes[1].connects(), 1, "and did not crowd it");
     fakes[1].set_connect(Act::Ok);
     time::sleep(ms(31_000)).await;
     for _ in 0..20 {
         drop(balanced.acquire().await.unwrap());
     }
     assert_eq!(balanced.ejected(), Vec::<String>::new());
+    assert_eq!(fakes[1].connects(), 2, "one probe was enough");
+}
+
+/// By five failures in a row, and by a sweep that finds too many of them.
+#[tokio::test(start_paused = true)]
+async fn s3_an_endpoint_that_is_taken_out_loses_its_idle_connections() {
+    for consecutive in [5, 1_000] {
+        let (fakes, pools) = endpoints(2);
+        let mut config = EjectorConfig::default();
+        config.consecutive = consecutive;
+        let balanced = BalancedPool::with("reads", pools, RoundRobin::default(), config, Rng::seeded(1));
+        let mut leases = Vec::new();
+        for _ in 0..6 {
+            leases.push(balanced.acquire().await.unwrap());
+        }
+        let on_loan = leases.swap_remove(0);
+        assert_eq!(place(&on_loan), 0);
+        drop(leases);
+        assert_eq!(balanced.pools().iter().map(|pool| pool.stats().idle).collect::<Vec<_>>(), [2, 3]);
+        for _ in 0..100 {
+            let mut lease = balanced.acquire().await.unwrap();
+            if place(&lease) == 0 {
+                lease.failed();
+            }
+        }
+        time::sleep(ms(10_000)).await;
+        drop(balanced.acquire().await.unwrap());
+        assert_eq!(balanced.ejected(), ["0"]);
+        settle().await;
+        assert_eq!((fakes[0].alive(), fakes[1].alive()), (1, 3), "what is on loan is not cut");
+        drop(on_loan);
+        settle().await;
+        let stats = balanced.pools()[0].stats();
+        assert_eq!((fakes[0].alive(), stats.closed_evicted), (0, 3), "but not used again");
+    }
 }
 
 #[tokio::test(start_paused = true)]

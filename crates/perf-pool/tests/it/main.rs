@@ -24,6 +24,7 @@ mod roles;
 mod scenarios;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod tries;
 mod validate;
 #[cfg(feature = "websocket")]
 mod websocket;
