@@ -19,6 +19,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`time`] | the one clock, which tests can pause, and the absolute [`Deadline`] |
+//! | `Ticker` (feature `ticker`) | nanoseconds by the processor's counter, for hot paths |
 //! | [`Rejected`], [`CallError`] | the one way a policy says no |
 //! | [`Outcome`], [`Classify`] | what a finished call means to a policy |
 //! | [`Backoff`] | delay sequences, capped, jittered, seedable |
@@ -34,6 +35,7 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `serde` | configuration types read and write as text | the `serde` crate |
+//! | `ticker` | `Ticker`, the clock of hot paths | the `quanta` crate |
 //! | `test-util` | the clock can be paused (`tokio::time::pause`) | a thread-local look-up per clock reading: tests only |
 //!
 //! # What it is not
@@ -56,6 +58,8 @@ mod rng;
 mod secret;
 mod slots;
 mod sync;
+#[cfg(feature = "ticker")]
+mod ticker;
 mod waiters;
 mod window;
 mod zipf;
@@ -74,6 +78,8 @@ pub use outcome::{AnyError, Classify, Outcome};
 pub use rejected::{CallError, Evidence, Reason, Rejected};
 pub use rng::Rng;
 pub use secret::Secret;
+#[cfg(feature = "ticker")]
+pub use ticker::Ticker;
 pub use time::Deadline;
 pub use waiters::{Ticket, WaitList};
 pub use window::{CountWindow, Tally, TimeWindow};

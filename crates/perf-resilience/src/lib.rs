@@ -99,7 +99,6 @@ mod scope;
 mod signal;
 mod stats;
 mod sync;
-mod ticker;
 
 pub use breaker::{Breaker, BreakerBuilder, BreakerConfig, BreakerEvent, BreakerState, BreakerStats};
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadConfig, BulkheadStats, Permit, Priority};

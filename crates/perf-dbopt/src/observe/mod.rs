@@ -1,6 +1,5 @@
 //! Observing the queries a process sends: per statement, per route, and the slow ones.
 
-mod clock;
 mod config;
 mod entry;
 mod event;

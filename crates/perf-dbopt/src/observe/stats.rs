@@ -1,4 +1,3 @@
-use super::clock::Clock;
 use super::config::ObserverConfig;
 use super::entry::QueryStat;
 use super::event::{NPlusOne, QueryEvent, SlowQuery};
@@ -9,7 +8,7 @@ use super::scope::{self, Scope};
 use super::table::Table;
 use crate::{Dialect, Fingerprint, Workload};
 use perf_core::time::{Instant, now};
-use perf_core::{InvalidConfig, Name};
+use perf_core::{InvalidConfig, Name, Ticker};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -49,7 +48,7 @@ pub(super) struct Core {
     pub(super) config: ObserverConfig,
     pub(super) began: Instant,
     /// Times the queries.
-    pub(super) clock: Clock,
+    pub(super) clock: Ticker,
     pub(super) totals: Totals,
     pub(super) errors: Mutex<BTreeMap<String, u64>>,
     slow: Mutex<VecDeque<SlowQuery>>,
@@ -282,7 +281,7 @@ impl Core {
             name,
             dialect,
             began: now(),
-            clock: Clock::new(),
+            clock: Ticker::new(),
             totals: Totals::default(),
             errors: Mutex::default(),
             slow: Mutex::default(),

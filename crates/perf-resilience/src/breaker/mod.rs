@@ -34,11 +34,10 @@ use crate::event::Listener;
 use crate::gate::{Gate, Leaving, Now, Pass, Token};
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
-use crate::ticker::Ticker;
 use perf_core::time::{self, Duration};
 use perf_core::{
     AnyError, Classify, Component, ComponentId, Desc, Health, InvalidConfig, Name, Outcome, Reason, Rejected,
-    Rng, Sink, Unit,
+    Rng, Sink, Ticker, Unit,
 };
 use run::Through;
 use state::{Machine, Refusal, Settled};

@@ -1,11 +1,10 @@
 use super::state::{Pace, turn};
 use super::{Counters, RateConfig, RateStats, collect};
 use crate::sync::{Mutex, MutexGuard, lock};
-use crate::ticker::Ticker;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use perf_core::time::{Duration, Instant};
-use perf_core::{Component, ComponentId, Desc, Name, Reason, Rejected, Sink, Unit};
+use perf_core::{Component, ComponentId, Desc, Name, Reason, Rejected, Sink, Ticker, Unit};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 

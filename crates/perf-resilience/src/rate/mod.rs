@@ -29,10 +29,10 @@ use crate::race::Timer;
 use crate::signal;
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
-use crate::ticker::Ticker;
 use perf_core::time::{self, Duration, Instant};
 use perf_core::{
-    Component, ComponentId, Deadline, Desc, Evidence, InvalidConfig, Name, Reason, Rejected, Sink, Unit,
+    Component, ComponentId, Deadline, Desc, Evidence, InvalidConfig, Name, Reason, Rejected, Sink, Ticker,
+    Unit,
 };
 use state::{Pace, Turn, turn};
 use std::pin::pin;
