@@ -83,3 +83,42 @@ impl Learner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::algorithm::{Aimd, Bounds};
+    use super::*;
+    use perf_core::time;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What a limit of 20 becomes after a window of these calls, each so long after the one before.
+    fn after(calls: &[(Duration, bool)], apart: Duration) -> Option<u32> {
+        let bounds = Bounds { initial: 20.0, min: 1.0, max: 100.0 };
+        let mut learner = Learner::new(Algorithm::Aimd(Aimd::new(bounds, 0.5, MS * 50)));
+        let (mut now, mut limit) = (time::now(), None);
+        for (rtt, dropped) in calls {
+            let sample = Sample { rtt: *rtt, in_flight: 20, dropped: *dropped };
+            limit = learner.learn(sample, now).map(|(limit, _)| limit);
+            now += apart;
+        }
+        limit
+    }
+
+    #[test]
+    fn calls_are_taken_together_before_the_limit_moves() {
+        // Netflix, ImmutableAverageSampleWindowTest: the mean counts, and one that was dropped marks them all.
+        let quick = [(MS * 10, false); 11];
+        assert_eq!(after(&quick, MS * 10), Some(21));
+        assert_eq!(after(&quick, MS * 5), None, "not long enough");
+        assert_eq!(after(&quick[..9], MS * 50), None, "not enough of them");
+        let mut one_slow = quick;
+        one_slow[3].0 = MS * 200;
+        assert_eq!(after(&one_slow, MS * 10), Some(21), "27 ms on average");
+        one_slow[3].0 = MS * 600;
+        assert_eq!(after(&one_slow, MS * 10), Some(10), "64 ms on average, and 50 are too long");
+        let mut one_dropped = quick;
+        one_dropped[3].1 = true;
+        assert_eq!(after(&one_dropped, MS * 10), Some(10));
+    }
+}

@@ -62,6 +62,9 @@ fn l06_healthy_traffic_is_never_squeezed_to_the_minimum() {
     let limit = Adaptive::builder("a").initial(50).max(200).build().unwrap();
     let limits = drive(&limit, 120, 60, |_| Duration::from_millis(20));
     assert!(limits[2000..].iter().all(|limit| *limit >= 45), "{:?}", limits.iter().min());
+    let falls: Vec<_> = limits.windows(2).filter(|pair| pair[1] < pair[0]).collect();
+    assert!(falls.len() > 20, "it looks what fewer would do: {falls:?}");
+    assert!(falls.iter().all(|pair| pair[0] - pair[1] <= 1 + pair[0] / 20), "and by one step: {falls:?}");
 }
 
 #[test]

@@ -150,8 +150,9 @@ async fn g04_after_a_panic_the_breaker_has_a_failure_and_gates_a_cancellation() 
     let breaker = Breaker::builder("b").build().unwrap();
     let guard =
         Pipeline::builder("p").gate(Noted("gate", false, log.clone())).breaker(&breaker).build().unwrap();
+    let panicking = guard.clone();
     let task = tokio::spawn(async move {
-        guard
+        panicking
             .run(|_| async {
                 std::panic::resume_unwind(Box::new("boom"));
                 #[expect(unreachable_code, reason = "the type of the operation")]
@@ -163,6 +164,7 @@ async fn g04_after_a_panic_the_breaker_has_a_failure_and_gates_a_cancellation() 
     assert_eq!(payload.downcast_ref(), Some(&"boom"), "the panic goes on");
     assert_eq!((breaker.stats().failures, breaker.stats().cancelled), (1, 0));
     assert_eq!(*log.lock().unwrap(), ["gate in", "gate Cancelled"]);
+    assert_eq!((guard.bulkhead().unwrap().in_flight(), guard.stats().cancelled), (0, 1));
 }
 
 #[test]
@@ -190,12 +192,15 @@ proptest! {
             let breaker = breaker.seed(1).build().unwrap();
             let bulkhead = Bulkhead::builder("p").limit(2).queue(8).max_wait(MS * 100).build().unwrap();
             let throttle = Throttle::builder("p").seed(1).build().unwrap();
+            let limit = Adaptive::builder("p").build().unwrap();
+            let budget = Budget::builder("p").in_flight(1.0, 2).build().unwrap();
             let guard = Pipeline::builder("p")
                 .gate(throttle)
+                .gate(limit.clone())
                 .rate(&RateLimit::builder("p").quota(per_second(500).burst(5)).build().unwrap())
                 .bulkhead(&bulkhead)
                 .retry(Retry::builder("p").base(MS * 5).seed(1))
-                .budget(&Budget::builder("p").ratio(1.0).build().unwrap())
+                .budget(&budget)
                 .breaker(&breaker)
                 .attempt_timeout(MS * 40)
                 .hedge(&Hedge::builder("p").delay(MS * 10).build().unwrap())
@@ -217,7 +222,8 @@ proptest! {
             for task in tasks {
                 task.await.unwrap();
             }
-            assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
+            assert_eq!((bulkhead.in_flight(), bulkhead.waiting(), limit.in_flight()), (0, 0, 0));
+            assert_eq!(budget.balance(), 2.0, "no call and no extra one is in flight");
             let stats = guard.stats();
             assert_eq!(stats.succeeded + stats.failed + stats.refused + stats.cancelled, drops.len() as u64);
             // Every place of a probation is free again too.

@@ -67,6 +67,24 @@ async fn a04_turns_come_in_the_order_they_were_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a04_several_permits_wait_until_the_last_of_them_is_due() {
+    // governor, future.rs: pauses_n, proceeds_n; direct.rs: never_allows_more_than_capacity_all, consume_borrow_from_future.
+    let limit = limit(per_second(10).burst(10));
+    let start = time::now();
+    limit.acquire_many(6, Deadline::NEVER).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    limit.acquire_many(5, Deadline::NEVER).await.unwrap();
+    assert_eq!(start.elapsed(), MS * 100);
+    // What is reserved beyond the burst has to be paid off before anything is free.
+    limit.reserve(10, Deadline::NEVER).unwrap().take();
+    assert!(limit.try_acquire().is_err());
+    time::sleep(MS * 1000).await;
+    assert!(limit.try_acquire().is_err(), "the ten are paid off, and their place is used up");
+    time::sleep(MS * 100).await;
+    assert!(limit.try_acquire().is_ok() && limit.try_acquire().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a05_a_refused_request_takes_nothing() {
     let limit = limit(per_second(10));
     limit.try_acquire().unwrap();

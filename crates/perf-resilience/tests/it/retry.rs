@@ -185,7 +185,26 @@ async fn r04_a_hint_beyond_the_deadline_ends_with_the_last_real_error_at_once() 
 #[test]
 fn r05_the_budget_allows_its_ratio_exactly() {
     // Finagle, RetryBudgetTest: every ratio, ten thousand calls; tower 0.5.3 allows 100 % for 0.75.
-    for ratio in [0.1, 0.2, 0.25, 0.3, 1.0 / 3.0, 0.5, 0.7, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0, 1.5, 3.2] {
+    for ratio in [
+        0.0001,
+        0.001,
+        0.01,
+        0.1,
+        0.2,
+        0.25,
+        0.3,
+        1.0 / 3.0,
+        0.5,
+        0.7,
+        0.75,
+        0.9,
+        0.99,
+        0.999,
+        0.9999,
+        1.0,
+        1.5,
+        3.2,
+    ] {
         let budget = Budget::builder("b").ratio(ratio).cap(1_000_000).min_per_sec(0).build().unwrap();
         let now = time::now();
         let mut allowed = 0;
@@ -205,6 +224,24 @@ fn r05_the_reserve_pays_once_per_interval_whatever_the_calls_do() {
     let start = time::now() + Duration::from_secs(5);
     let paid = (0..1000).filter(|step| budget.withdraw(start + MS * *step)).count();
     assert_eq!(paid, 10, "one at once, then one every 100 ms of the second");
+}
+
+#[test]
+fn r05_reserve_and_ratio_add_up_and_without_both_there_is_nothing() {
+    // Finagle: Empty, apply minRetriesPerSec=0 maxPercentOver=0, apply with minRetries and maxPercentOver.
+    let allowed = |ratio: f64, reserve: u32| {
+        let budget = Budget::builder("b").ratio(ratio).cap(1_000_000).min_per_sec(reserve).build().unwrap();
+        let start = time::now() + Duration::from_secs(60);
+        // A thousand calls in ten seconds, each of which asks for an extra one.
+        (0..1000)
+            .filter(|step| {
+                budget.deposit();
+                budget.withdraw(start + MS * 10 * *step)
+            })
+            .count()
+    };
+    assert_eq!((allowed(0.0, 0), allowed(0.1, 0), allowed(0.0, 10)), (0, 100, 100));
+    assert_eq!(allowed(0.1, 10), 200);
 }
 
 #[test]

@@ -36,6 +36,8 @@ async fn rate_throttle_and_adaptive_limit_keep_the_contract() {
     contract::layer(|inner| GateLayer::new(throttle()).layer(inner), failure).await;
     let adaptive = || Adaptive::builder("a").build().unwrap();
     contract::layer(|inner| GateLayer::new(adaptive()).layer(inner), failure).await;
+    let partition = || Adaptive::builder("a").partitions([("live", 0.5)]).unwrap().partition("live");
+    contract::layer(|inner| GateLayer::new(partition()).layer(inner), failure).await;
 }
 
 #[tokio::test(start_paused = true)]
