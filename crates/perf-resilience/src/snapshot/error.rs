@@ -15,9 +15,18 @@ pub enum SnapshotError {
         /// Why it failed.
         source: io::Error,
     },
-    /// Another capture of this target is under way.
-    #[error("target is being captured by process {0}")]
+    /// Another capture or a restore of this target is under way.
+    #[error("target is being captured or restored by process {0}")]
     Busy(u32),
+    /// A restore that did not end well may have left the target with part of what it should hold: nothing is captured until
+    /// that is mended.
+    #[error("target may hold half of snapshot `{snapshot}`: its restore did not end well; {way_out}")]
+    Unfinished {
+        /// The snapshot that was being restored.
+        snapshot: String,
+        /// What can be done.
+        way_out: String,
+    },
     /// There is no snapshot of that name, or it has no manifest and therefore does not exist.
     #[error("there is no snapshot `{0}`")]
     Missing(String),

@@ -107,7 +107,7 @@ impl Manifest {
             .map_err(|error| SnapshotError::tool("writing the manifest", error))?;
         let directory = directory.to_owned();
         // In one go: whoever stops waiting for it cannot leave half of it to be done.
-        blocking(move || replace(&directory, &text)).await
+        blocking(move || replace(&directory, NAME, &text)).await
     }
 
     /// Checks every file against what was written, and that there are no others.
@@ -164,11 +164,12 @@ impl Drop for Fresh {
     }
 }
 
-/// Replaces the manifest in `directory`.
-fn replace(directory: &Path, text: &[u8]) -> Result<(), SnapshotError> {
-    let path = directory.join(NAME);
+/// Writes a file so that it is there in full or not at all.
+pub(super) fn replace(directory: &Path, name: &str, text: &[u8]) -> Result<(), SnapshotError> {
+    let path = directory.join(name);
     // A name of its own: a verification and a drill at the same time must not write into one file.
-    let fresh = Fresh(directory.join(format!(".{NAME}.{:016x}.new", Rng::from_entropy().next_u64())));
+    let other = format!(".{}.{:016x}.new", name.trim_start_matches('.'), Rng::from_entropy().next_u64());
+    let fresh = Fresh(directory.join(other));
     let write = || SnapshotError::io("write", &fresh.0);
     let mut file = File::create_new(&fresh.0).map_err(write())?;
     file.write_all(text).map_err(write())?;

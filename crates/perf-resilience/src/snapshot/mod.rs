@@ -15,6 +15,7 @@ mod manifest;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+mod restore;
 mod retention;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -28,6 +29,7 @@ pub use manifest::{Drill, FileEntry, Manifest};
 pub use postgres::PostgresTarget;
 #[cfg(feature = "redis")]
 pub use redis::RedisTarget;
+pub use restore::{Confirm, RestorePlan, UnfinishedRestore};
 pub use retention::Retention;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteTarget;
@@ -38,7 +40,7 @@ pub use wrap::{Wrapped, Wrapping};
 use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
 use async_trait::async_trait;
-use lock::Lock;
+use lock::{Lock, Partial};
 use perf_core::time::{self, Duration};
 use perf_core::{Component, ComponentId, Desc, Health, Name, Rng, Sink, Unit};
 use std::collections::BTreeMap;
@@ -91,6 +93,12 @@ pub trait SnapshotTarget: Send + Sync {
 
     /// Puts the content of `directory` in place of what the target holds. Without `overwrite` the target must be empty.
     async fn restore(&self, directory: &Path, overwrite: bool) -> Result<(), SnapshotError>;
+
+    /// Whether a restore that fails or is killed leaves what was there before, so that the target is whole at any time.
+    /// Of other targets a restore that does not end well is remembered, and nothing is captured until that is mended.
+    fn restores_at_once(&self) -> bool {
+        false
+    }
 }
 
 stats! {
@@ -128,10 +136,9 @@ struct Shared {
     last_good_ms: AtomicU64,
     restore_ms: AtomicU64,
     drill_broken: AtomicU64,
+    /// 1 once a restore is known not to have ended well.
+    unfinished: AtomicU64,
 }
-
-/// A partial snapshot this old belongs to nobody any more.
-const STALE_PARTIAL: Duration = Duration::from_secs(24 * 3600);
 
 impl Snapshots {
     /// The snapshots of `target` in `root`, which is made when the first one is taken.
@@ -163,21 +170,20 @@ impl Snapshots {
             last_good_ms: AtomicU64::new(0),
             restore_ms: AtomicU64::new(0),
             drill_broken: AtomicU64::new(0),
+            unfinished: AtomicU64::new(0),
         }))
     }
 
     /// Takes a snapshot.
     ///
     /// # Errors
-    /// [`SnapshotError::Busy`] while another is being taken; what the target or the disk says.
+    /// [`SnapshotError::Busy`] while another is being taken or a restore is under way; [`SnapshotError::Unfinished`] after a
+    /// restore that did not end well; what the target or the disk says.
     ///
     /// # Cancel safety
     /// Dropping the future removes what was written so far.
     pub async fn capture(&self) -> Result<Manifest, SnapshotError> {
-        let taken = self.0.capture().await;
-        let counter = if taken.is_ok() { &self.0.counters.captured } else { &self.0.counters.capture_failed };
-        counter.increment();
-        taken
+        self.0.counted(self.0.capture()).await
     }
 
     /// The snapshots there are, oldest first. What has no manifest is none.
@@ -246,15 +252,19 @@ impl Snapshots {
         Ok(RestorePlan { snapshots: self.clone(), manifest })
     }
 
-    /// Which snapshots retention would remove.
+    /// Which snapshots retention would remove; none that a restore that did not end well is in need of.
     ///
     /// # Errors
     /// The directory could not be read.
     pub async fn plan_prune(&self) -> Result<Vec<String>, SnapshotError> {
-        Ok(self.0.retention.superfluous(&self.list().await?))
+        let mut superfluous = self.0.retention.superfluous(&self.list().await?);
+        if let Some(unfinished) = self.unfinished_restore()? {
+            superfluous.retain(|id| !unfinished.needs(id));
+        }
+        Ok(superfluous)
     }
 
-    /// Removes what [`Snapshots::plan_prune`] says, and partial snapshots that nobody writes any more.
+    /// Removes what [`Snapshots::plan_prune`] says, and partial snapshots whose writer no longer lives.
     ///
     /// # Errors
     /// A directory could not be removed.
@@ -264,7 +274,7 @@ impl Snapshots {
             let path = self.0.root.join(id);
             tokio::fs::remove_dir_all(&path).await.map_err(SnapshotError::io("remove", path))?;
         }
-        self.0.remove_stale_partials().await?;
+        self.0.remove_abandoned().await?;
         Ok(superfluous)
     }
 
@@ -315,28 +325,47 @@ impl Shared {
         Ok(found)
     }
 
+    async fn remove_abandoned(&self) -> Result<(), SnapshotError> {
+        let root = self.root.clone();
+        blocking(move || Partial::remove_abandoned(&root)).await
+    }
+
+    async fn counted(
+        &self,
+        capture: impl Future<Output = Result<Manifest, SnapshotError>>,
+    ) -> Result<Manifest, SnapshotError> {
+        let taken = capture.await;
+        let counter = if taken.is_ok() { &self.counters.captured } else { &self.counters.capture_failed };
+        counter.increment();
+        taken
+    }
+
     async fn capture(&self) -> Result<Manifest, SnapshotError> {
-        let started_ms = now_ms();
         tokio::fs::create_dir_all(&self.root).await.map_err(SnapshotError::io("make", &self.root))?;
-        let _lock = Lock::take(&self.root)?;
-        self.remove_stale_partials().await?;
-        let id = format!("{started_ms:013}-{:08x}", Rng::from_entropy().next_u64() >> 32);
-        let partial = Partial(self.root.join(format!(".{id}.partial")));
-        // Made here and now: a directory made on another thread could appear after the guard has gone.
-        std::fs::create_dir(&partial.0).map_err(SnapshotError::io("make", &partial.0))?;
-        let Captured { files, counts, versions } = self.target.capture(&partial.0).await?;
+        let lock = Lock::take(&self.root)?;
+        if let Some(unfinished) = self.unfinished_restore()? {
+            return Err(unfinished.into());
+        }
+        self.capture_under(&lock).await
+    }
+
+    async fn capture_under(&self, _lock: &Lock) -> Result<Manifest, SnapshotError> {
+        let started_ms = now_ms();
+        self.remove_abandoned().await?;
+        let partial = Partial::make(&self.root)?;
+        let Captured { files, counts, versions } = self.target.capture(&partial.path).await?;
         let mut entries = Vec::new();
         for name in files {
             if self.wrapping.label().is_some() {
-                let (wrapping, path) = (self.wrapping.clone(), partial.0.join(&name));
+                let (wrapping, path) = (self.wrapping.clone(), partial.path.join(&name));
                 blocking(move || wrapping.wrap(&path)).await?;
             }
-            manifest::sync(&partial.0.join(&name)).await?;
-            entries.push(manifest::entry(&partial.0, &name).await?);
+            manifest::sync(&partial.path.join(&name)).await?;
+            entries.push(manifest::entry(&partial.path, &name).await?);
         }
         let Description { kind, name } = self.target.describe();
         let manifest = Manifest {
-            id: id.clone(),
+            id: partial.id.clone(),
             kind: kind.to_owned(),
             target: name,
             started_ms,
@@ -350,29 +379,12 @@ impl Shared {
             seal: String::new(),
         }
         .sealed();
-        manifest.write(&partial.0).await?;
-        let path = self.root.join(&id);
-        // Here and now as well: renamed on another thread it could be half removed by the guard.
-        std::fs::rename(&partial.0, &path).map_err(SnapshotError::io("write", &path))?;
+        manifest.write(&partial.path).await?;
+        let path = self.root.join(&partial.id);
+        // Here and now: renamed on another thread it could be half removed by the guard.
+        std::fs::rename(&partial.path, &path).map_err(SnapshotError::io("write", &path))?;
         manifest::sync(&self.root).await?;
         Ok(manifest)
-    }
-
-    async fn remove_stale_partials(&self) -> Result<(), SnapshotError> {
-        let mut reader =
-            tokio::fs::read_dir(&self.root).await.map_err(SnapshotError::io("read", &self.root))?;
-        while let Some(entry) = reader.next_entry().await.map_err(SnapshotError::io("read", &self.root))? {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(began) = name.strip_prefix('.').filter(|name| name.ends_with(".partial")) else {
-                continue;
-            };
-            let began = began.split('-').next().and_then(|ms| ms.parse::<u64>().ok()).unwrap_or(0);
-            if now_ms().saturating_sub(began) > u64::try_from(STALE_PARTIAL.as_millis()).unwrap_or(u64::MAX) {
-                let path = entry.path();
-                tokio::fs::remove_dir_all(&path).await.map_err(SnapshotError::io("remove", path))?;
-            }
-        }
-        Ok(())
     }
 
     async fn verify(&self, id: &str, depth: Depth) -> Result<Manifest, SnapshotError> {
@@ -408,11 +420,9 @@ impl Shared {
     /// The files as the target wrote them: where they are, or unwrapped beside the snapshot.
     async fn content(&self, manifest: &Manifest) -> Result<Content, SnapshotError> {
         let Some(wrapped) = manifest.wrapped.clone() else { return Ok(Content(None)) };
-        let name = format!(".{:013}-{:08x}.partial", now_ms(), Rng::from_entropy().next_u64() >> 32);
-        let beside = Partial(self.root.join(name));
-        std::fs::create_dir(&beside.0).map_err(SnapshotError::io("make", &beside.0))?;
+        let beside = Partial::make(&self.root)?;
         for file in &manifest.files {
-            let (from, to) = (self.root.join(&manifest.id).join(&file.name), beside.0.join(&file.name));
+            let (from, to) = (self.root.join(&manifest.id).join(&file.name), beside.path.join(&file.name));
             let (wrapping, wrapped) = (self.wrapping.clone(), wrapped.clone());
             blocking(move || wrapping.unwrap(&wrapped, &from, &to)).await?;
         }
@@ -432,59 +442,12 @@ impl Shared {
     }
 }
 
-/// What restoring a snapshot would do; made by [`Snapshots::plan_restore`].
-#[derive(Debug)]
-#[must_use = "nothing is restored until the plan is applied"]
-pub struct RestorePlan {
-    snapshots: Snapshots,
-    manifest: Manifest,
-}
-
-/// Agreement to a restore.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Confirm {
-    /// Only into an empty target.
-    IntoEmpty,
-    /// Over what the target holds, which is named here once more.
-    Overwrite(String),
-}
-
-impl RestorePlan {
-    /// The snapshot that would be restored.
-    #[must_use]
-    pub const fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// Restores. What is overwritten is captured first; the safety snapshot's manifest is returned, if one was taken.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Refused`] when the target is not empty and not named, or in use; what goes wrong on the way.
-    pub async fn apply(self, confirm: Confirm) -> Result<Option<Manifest>, SnapshotError> {
-        let shared = &*self.snapshots.0;
-        let directory = shared.root.join(&self.manifest.id);
-        let (safety, overwrite) = match confirm {
-            Confirm::IntoEmpty => (None, false),
-            Confirm::Overwrite(name) if name == shared.target.describe().name => {
-                (Some(self.snapshots.capture().await?), true)
-            }
-            Confirm::Overwrite(name) => {
-                return Err(SnapshotError::Refused(format!("it is not called `{name}`")));
-            }
-        };
-        let content = shared.content(&self.manifest).await?;
-        shared.target.restore(content.path(&directory), overwrite).await?;
-        shared.counters.restored.increment();
-        Ok(safety)
-    }
-}
-
 /// The files of a snapshot to be looked at; what was unwrapped for that is removed when dropped.
 struct Content(Option<Partial>);
 
 impl Content {
     fn path<'p>(&'p self, directory: &'p Path) -> &'p Path {
-        self.0.as_ref().map_or(directory, |beside| &beside.0)
+        self.0.as_ref().map_or(directory, |beside| &beside.path)
     }
 }
 
@@ -494,23 +457,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, SnapshotError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(SnapshotError::tool("wrapping files", error)),
-    }
-}
-
-/// A directory being written; removed when dropped. Once renamed there is nothing left to remove.
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // A write that was under way on another thread may put a file back while this goes on. What cannot be removed now
-        // is removed by age.
-        for _ in 0..10 {
-            match std::fs::remove_dir_all(&self.0) {
-                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
-                _ => return,
-            }
-        }
+        Err(error) => Err(SnapshotError::tool("working on files", error)),
     }
 }
 
@@ -556,6 +503,9 @@ impl Component for Snapshots {
     }
 
     fn health(&self) -> Health {
+        if self.0.unfinished.load(Ordering::Relaxed) == 1 {
+            return Health::degraded("a restore did not end well");
+        }
         if self.0.drill_broken.load(Ordering::Relaxed) == 1 {
             return Health::degraded("the last rehearsal of a restore failed");
         }

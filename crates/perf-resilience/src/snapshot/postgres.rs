@@ -1,12 +1,33 @@
 use super::error::SnapshotError;
-use super::{Captured, Depth, Description, STALE_PARTIAL, SnapshotTarget, now_ms};
+use super::lock::{STALE_PARTIAL, abandoned, hold};
+use super::{Captured, Depth, Description, SnapshotTarget, now_ms};
 use async_trait::async_trait;
 use perf_core::{Rng, Secret};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use tokio::process::Command;
+
+/// Runs a program that must not go on without this process, and ends it when nobody holds the other end of the input any
+/// more: because the work was given up, or because the process was killed. A `pg_restore` that survived its owner would
+/// commit when nobody expects it any more. Everything started is also waited for, so that nothing is left to whoever adopts
+/// it, which in a container may be this process itself.
+const LEASH: &str = r#"
+exec 3<&0 </dev/null
+"$0" "$@" 3<&- &
+program=$!
+{ read -r nothing <&3; kill -9 "$program"; } >/dev/null 2>&1 &
+leash=$!
+exec 3<&-
+wait "$program"
+status=$?
+kill -9 "$leash" 2>/dev/null
+wait "$leash" 2>/dev/null
+exit "$status"
+"#;
 
 /// The dump's file inside a snapshot.
 const FILE: &str = "database.dump";
@@ -16,6 +37,9 @@ const FILE: &str = "database.dump";
 /// Roles and tablespaces are not part of it; recovery to a point in time stays with the tools made for it. The client
 /// tools must be at least as new as the server. A password travels in a file that only its owner can read, never in
 /// arguments.
+///
+/// A restore is one transaction. Objects made since the capture stay, unless they belong to one that was captured. Programs
+/// are started through `sh`, so that none of them goes on when the work is given up or this process is killed.
 #[derive(Clone, Debug)]
 pub struct PostgresTarget {
     host: String,
@@ -59,25 +83,32 @@ impl PostgresTarget {
         arguments: &[&str],
     ) -> Result<String, SnapshotError> {
         let path = self.programs.as_ref().map_or_else(|| PathBuf::from(program), |at| at.join(program));
-        let mut command = Command::new(path);
+        let mut command = Command::new("sh");
         command
+            .args(["-c", LEASH])
+            .arg(path)
             .args(arguments)
             .env("PGHOST", &self.host)
             .env("PGPORT", self.port.to_string())
             .env("PGUSER", &self.user)
             .env("PGDATABASE", database)
             .env("PGCONNECT_TIMEOUT", "10")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let _pass_file = match &self.password {
             Some(password) => {
                 let file = PassFile::write(password.expose())?;
-                command.env("PGPASSFILE", &file.0);
+                command.env("PGPASSFILE", &file.path);
                 Some(file)
             }
             None => None,
         };
-        let output = command.output().await.map_err(|error| SnapshotError::tool(program, error))?;
+        let failed = |error| SnapshotError::tool(program, error);
+        let mut child = command.spawn().map_err(failed)?;
+        let leash = child.stdin.take();
+        let output = child.wait_with_output().await.map_err(failed)?;
+        drop(leash);
         if !output.status.success() {
             return Err(SnapshotError::tool(program, String::from_utf8_lossy(&output.stderr).trim()));
         }
@@ -189,30 +220,56 @@ impl SnapshotTarget for PostgresTarget {
         }
         self.restore_into(&self.database, &directory.join(FILE), overwrite).await
     }
+
+    fn restores_at_once(&self) -> bool {
+        true
+    }
 }
 
+/// What the names of password files begin with.
+const PASS_FILE: &str = "perf-pass-";
+
 /// A password file that only its owner can read; removed when dropped.
-struct PassFile(PathBuf);
+struct PassFile {
+    path: PathBuf,
+    _held: File,
+}
 
 impl PassFile {
     fn write(password: &str) -> Result<Self, SnapshotError> {
         use std::os::unix::fs::OpenOptionsExt;
-        let name = format!("perf-pass-{}-{:016x}", std::process::id(), Rng::from_entropy().next_u64());
-        let path = std::env::temp_dir().join(name);
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let mut file = options.open(&path).map_err(SnapshotError::io("make", &path))?;
-        let pass_file = Self(path);
-        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-        writeln!(file, "*:*:*:*:{escaped}").map_err(SnapshotError::io("write", &pass_file.0))?;
-        Ok(pass_file)
+        static TIDY: Once = Once::new();
+        TIDY.call_once(Self::remove_abandoned);
+        loop {
+            let name = format!("{PASS_FILE}{}-{:016x}", std::process::id(), Rng::from_entropy().next_u64());
+            let path = std::env::temp_dir().join(name);
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = options.open(&path).map_err(SnapshotError::io("make", &path))?;
+            let Some(held) = hold(&path).map_err(SnapshotError::io("lock", &path))? else { continue };
+            let pass_file = Self { path, _held: held };
+            let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+            writeln!(file, "*:*:*:*:{escaped}").map_err(SnapshotError::io("write", &pass_file.path))?;
+            return Ok(pass_file);
+        }
+    }
+
+    /// Removes the password files of processes that were killed. One that is not found today is found another time.
+    fn remove_abandoned() {
+        let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+        for entry in entries.flatten() {
+            let ours = entry.file_name().to_string_lossy().starts_with(PASS_FILE);
+            if ours && let Some(_held) = abandoned(&entry.path(), false) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
 impl Drop for PassFile {
     fn drop(&mut self) {
         // Nothing more can be done about it here; it lies in the temporary directory and nobody else can read it.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -2,7 +2,7 @@ use super::error::SnapshotError;
 use super::{Captured, Depth, Description, SnapshotTarget};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 
@@ -19,6 +19,9 @@ const LONGEST: u64 = 512 * 1024 * 1024;
 ///
 /// It is not a point in time: keys written meanwhile may or may not be in it. Values are in the server's own format, so
 /// they can be restored into a server of the same version or a newer one.
+///
+/// A restore goes from key to key, and then removes those that are not in the snapshot. One that is killed on the way leaves
+/// some keys of the snapshot and some of before.
 #[derive(Clone, Debug)]
 pub struct RedisTarget {
     client: redis::Client,
@@ -58,17 +61,51 @@ impl RedisTarget {
         let mut connection = connect(client).await?;
         let mut reader = Reader::open(file).await?;
         let mut restored = 0;
+        let mut keys = HashSet::new();
         while let Some(Record { key, expires_ms, value }) = reader.next().await? {
             let mut command = redis::cmd("RESTORE");
-            command.arg(key).arg(expires_ms).arg(value).arg("ABSTTL");
+            command.arg(&key).arg(expires_ms).arg(value).arg("ABSTTL");
             if overwrite {
                 command.arg("REPLACE");
+                keys.insert(key);
             }
             command.query_async::<()>(&mut connection).await.map_err(failed("RESTORE"))?;
             restored += 1;
         }
+        if overwrite {
+            remove_others(&mut connection, &keys).await?;
+        }
         Ok(restored)
     }
+}
+
+/// Removes every key but these: what was not there when the snapshot was taken.
+async fn remove_others(
+    connection: &mut MultiplexedConnection,
+    keys: &HashSet<Vec<u8>>,
+) -> Result<(), SnapshotError> {
+    let mut cursor = 0_u64;
+    loop {
+        let (next, page) = scan(connection, cursor).await?;
+        let others: Vec<_> = page.into_iter().filter(|key| !keys.contains(key)).collect();
+        if !others.is_empty() {
+            redis::cmd("UNLINK").arg(others).query_async::<()>(connection).await.map_err(failed("UNLINK"))?;
+        }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
+
+/// A page of keys, and where the next one begins; SCAN may name a key twice.
+async fn scan(
+    connection: &mut MultiplexedConnection,
+    cursor: u64,
+) -> Result<(u64, Vec<Vec<u8>>), SnapshotError> {
+    let mut scan = redis::cmd("SCAN");
+    scan.arg(cursor).arg("COUNT").arg(PAGE);
+    scan.query_async(connection).await.map_err(failed("SCAN"))
 }
 
 async fn connect(client: &redis::Client) -> Result<MultiplexedConnection, SnapshotError> {
@@ -93,14 +130,10 @@ impl SnapshotTarget for RedisTarget {
         let wrote = |result: std::io::Result<()>| result.map_err(SnapshotError::io("write", &path));
         wrote(writer.write_all(MAGIC).await)?;
         let (mut cursor, mut keys) = (0_u64, 0_u64);
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("COUNT").arg(PAGE);
-            let (next, page): (u64, Vec<Vec<u8>>) =
-                scan.query_async(&mut connection).await.map_err(failed("SCAN"))?;
+            let (next, page) = scan(&mut connection, cursor).await?;
             for key in page {
-                // SCAN may name a key twice.
                 if !seen.insert(key.clone()) {
                     continue;
                 }

@@ -170,6 +170,10 @@ impl SnapshotTarget for SqliteTarget {
         sync(self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
             .await
     }
+
+    fn restores_at_once(&self) -> bool {
+        true
+    }
 }
 
 /// A file that is removed when dropped; once renamed there is nothing left to remove.

@@ -1,6 +1,7 @@
 //! Journeys on real databases. Time is not paused here: the databases have clocks of their own.
 
 mod faults;
+mod restores;
 
 use async_trait::async_trait;
 use perf_core::{Component as _, Status};
@@ -45,7 +46,10 @@ impl SnapshotTarget for FileTarget {
     }
 
     async fn restore(&self, directory: &Path, _: bool) -> Result<(), SnapshotError> {
-        std::fs::copy(directory.join("a"), &self.0).unwrap();
+        let text = std::fs::read(directory.join("a")).unwrap();
+        std::fs::write(&self.0, &text[..text.len() / 2]).unwrap();
+        tokio::task::yield_now().await;
+        std::fs::write(&self.0, text).unwrap();
         Ok(())
     }
 }
@@ -142,25 +146,35 @@ async fn a_source_or_a_directory_that_fails_is_a_typed_error_and_leaves_nothing(
 async fn one_capture_runs_at_a_time_and_the_lock_of_the_dead_is_taken_over() {
     let at = directory("lock");
     let snapshots = file_snapshots(at.path());
-    let lock = at.path().join("snapshots").join(".lock");
-    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
-    std::fs::write(&lock, std::process::id().to_string()).unwrap();
-    assert!(matches!(snapshots.capture().await.unwrap_err(), SnapshotError::Busy(_)));
-    std::fs::write(&lock, "4294967295").unwrap();
+    let path = at.path().join("snapshots").join(".lock");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // Also one with the number of a process that lives: in a container every process has the same.
+    let lock = std::fs::File::create(&path).unwrap();
+    std::fs::write(&path, std::process::id().to_string()).unwrap();
+    lock.lock().unwrap();
+    let busy = snapshots.capture().await.unwrap_err();
+    assert!(matches!(busy, SnapshotError::Busy(owner) if owner == std::process::id()), "{busy}");
+    drop(lock);
     snapshots.capture().await.unwrap();
-    assert!(!lock.exists());
+    assert!(!path.exists());
 }
 
 #[tokio::test]
-async fn partial_snapshots_are_removed_once_they_are_old() {
+async fn partial_snapshots_of_the_dead_are_removed_by_the_next_capture_and_those_of_the_living_stay() {
     let at = directory("partial");
     let snapshots = file_snapshots(at.path());
     let root = at.path().join("snapshots");
-    for name in [".0000000000001-aa.partial", ".9999999999999-bb.partial"] {
-        std::fs::create_dir_all(root.join(name)).unwrap();
+    let partials = [".0000000000001-aa.partial", ".9999999999999-bb.partial", ".0000000000002-cc.partial"];
+    for name in partials {
+        std::fs::create_dir_all(root.join(name).join("deep")).unwrap();
     }
+    let living = std::fs::File::open(root.join(partials[2])).unwrap();
+    living.lock().unwrap();
     snapshots.capture().await.unwrap();
-    assert_eq!(left_behind(at.path()), [".9999999999999-bb.partial"]);
+    assert_eq!(left_behind(at.path()), [partials[2]]);
+    drop(living);
+    snapshots.prune().await.unwrap();
+    assert_eq!(left_behind(at.path()), Vec::<String>::new());
 }
 
 #[tokio::test]
