@@ -9,7 +9,9 @@ use perf_core::{
     Component, ComponentId, Desc, Evidence, Health, InvalidConfig, Name, Outcome, Reason, Rejected, Sink,
     Unit, duration,
 };
+use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -127,11 +129,7 @@ stats! {
 /// let mut config = SharedRateConfig::default();
 /// config.quota = per_second(500).burst(50);
 /// config.when_down = WhenDown::Local { instances: 4 };
-/// // Without `TCP_NODELAY` the kernel holds small commands back for up to 40 ms.
-/// use redis::IntoConnectionInfo;
-/// let redis = "redis://127.0.0.1/".into_connection_info()?;
-/// let redis = redis.set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
-/// let limit = SharedRate::new("api", redis::Client::open(redis)?, config)?;
+/// let limit = SharedRate::open("api", "redis://127.0.0.1/", config)?;
 /// limit.try_acquire("customer 7", 1).await?;
 /// # Ok(())
 /// # }
@@ -166,7 +164,8 @@ impl std::fmt::Debug for Inner {
 }
 
 impl SharedRate {
-    /// A limit over the Redis that `client` connects to. Nothing is connected yet.
+    /// A limit over the Redis that `client` connects to. Nothing is connected yet. Without `TCP_NODELAY`, which
+    /// [`SharedRate::open`] sees to, the kernel holds small commands back for up to 40 ms.
     ///
     /// # Errors
     /// The first field that cannot be used.
@@ -197,6 +196,18 @@ impl SharedRate {
             counters: Counters::default(),
             config,
         })))
+    }
+
+    /// A limit over the Redis at `redis://[user:password@]host:port[/database]`, without delay of small commands. Nothing is
+    /// connected yet.
+    ///
+    /// # Errors
+    /// As [`SharedRate::new`], and for a text that is no such URL, which is never part of the message.
+    pub fn open(name: impl Into<Name>, url: &str, config: SharedRateConfig) -> Result<Self, InvalidConfig> {
+        let wrong = |_| InvalidConfig::new("redis", "***", "redis://[user:password@]host:port[/database]");
+        let place = url.into_connection_info().map_err(wrong)?;
+        let place = place.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Self::new(name, redis::Client::open(place).map_err(wrong)?, config)
     }
 
     /// Takes `permits` of `key` if they are there now.

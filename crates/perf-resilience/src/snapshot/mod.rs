@@ -17,6 +17,7 @@ mod postgres;
 mod redis;
 mod restore;
 mod retention;
+mod schedule;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod wrap;
@@ -31,6 +32,7 @@ pub use postgres::PostgresTarget;
 pub use redis::RedisTarget;
 pub use restore::{Confirm, RestorePlan, UnfinishedRestore};
 pub use retention::Retention;
+pub use schedule::{DEFAULT_DRILL_EVERY, DEFAULT_EVERY, Schedule};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteTarget;
 #[cfg(feature = "zstd")]
@@ -41,8 +43,8 @@ use crate::stats::stats;
 use crate::sync::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use lock::{Lock, Partial};
-use perf_core::time::{self, Duration};
-use perf_core::{Component, ComponentId, Desc, Health, Name, Rng, Sink, Unit};
+use perf_core::time;
+use perf_core::{Component, ComponentId, Desc, Health, Name, Sink, Unit};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -276,21 +278,6 @@ impl Snapshots {
         }
         self.0.remove_abandoned().await?;
         Ok(superfluous)
-    }
-
-    /// Takes, verifies and prunes at every interval, lengthened by up to a tenth; a missed run is made up for once.
-    /// Failures are counted and do not end it. Runs until it is dropped.
-    pub async fn run_every(&self, interval: Duration) {
-        let mut rng = Rng::from_entropy();
-        loop {
-            if let Ok(manifest) = self.capture().await
-                && self.verify(&manifest.id).await.is_ok()
-            {
-                // What could not be removed now is removed after the next capture.
-                let _ = self.prune().await;
-            }
-            time::sleep(interval.mul_f64(1.0 + 0.1 * rng.unit())).await;
-        }
     }
 
     /// The totals so far.

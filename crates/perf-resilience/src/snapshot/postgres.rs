@@ -2,7 +2,8 @@ use super::error::SnapshotError;
 use super::lock::{STALE_PARTIAL, abandoned, hold};
 use super::{Captured, Depth, Description, SnapshotTarget, now_ms};
 use async_trait::async_trait;
-use perf_core::{Rng, Secret};
+use perf_core::{InvalidConfig, Rng, Secret};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -48,6 +49,7 @@ pub struct PostgresTarget {
     database: String,
     password: Option<Secret<String>>,
     programs: Option<PathBuf>,
+    ssl_mode: Option<PgSslMode>,
 }
 
 impl PostgresTarget {
@@ -59,7 +61,36 @@ impl PostgresTarget {
         database: impl Into<String>,
     ) -> Self {
         let (host, user, database) = (host.into(), user.into(), database.into());
-        Self { host, port, user, database, password: None, programs: None }
+        Self { host, port, user, database, password: None, programs: None, ssl_mode: None }
+    }
+
+    /// The database that a URL names, as sqlx reads it: `postgres://user:password@host:port/database?sslmode=require`.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] for a text that is no such URL. The text is never part of the message.
+    ///
+    /// ```
+    /// use perf_resilience::snapshot::{PostgresTarget, SnapshotTarget};
+    ///
+    /// let target = PostgresTarget::from_url("postgres://ada:s3cr%2Fet@db-1:5433/shop")?;
+    /// assert_eq!(target.describe().name, "shop");
+    /// assert!(!format!("{target:?}").contains("s3cr"));
+    /// # Ok::<(), perf_core::InvalidConfig>(())
+    /// ```
+    pub fn from_url(url: &str) -> Result<Self, InvalidConfig> {
+        let wrong = || InvalidConfig::new("url", "***", "postgres://user:password@host:port/database");
+        let options: PgConnectOptions = url.parse().map_err(|_| wrong())?;
+        let host = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => options.get_host().to_owned(),
+        };
+        let user = options.get_username();
+        let target = Self::new(host, options.get_port(), user, options.get_database().unwrap_or(user));
+        let target = Self { ssl_mode: Some(options.get_ssl_mode()), ..target };
+        match password_of(url) {
+            None => Ok(target),
+            Some(password) => Ok(target.password(Secret::new(decoded(password).ok_or_else(wrong)?))),
+        }
     }
 
     /// With this password.
@@ -96,6 +127,9 @@ impl PostgresTarget {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(mode) = self.ssl_mode {
+            command.env("PGSSLMODE", mode_name(mode));
+        }
         let _pass_file = match &self.password {
             Some(password) => {
                 let file = PassFile::write(password.expose())?;
@@ -156,6 +190,36 @@ impl PostgresTarget {
         arguments.push(&file);
         self.run("pg_restore", database, &arguments).await.map(drop)
     }
+}
+
+const fn mode_name(mode: PgSslMode) -> &'static str {
+    match mode {
+        PgSslMode::Disable => "disable",
+        PgSslMode::Allow => "allow",
+        PgSslMode::Prefer => "prefer",
+        PgSslMode::Require => "require",
+        PgSslMode::VerifyCa => "verify-ca",
+        PgSslMode::VerifyFull => "verify-full",
+    }
+}
+
+/// The password in a URL as it is written there, which sqlx reads but does not give out.
+fn password_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.rsplit_once('@')?.0.split_once(':').map(|(_, password)| password)
+}
+
+/// Replaces `%2F` and the like by what they stand for; nothing if that is no text.
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).filter(|_| *first == b'%');
+        let code = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// What the names of databases for rehearsals begin with; the time they were made at follows.
@@ -276,6 +340,20 @@ impl Drop for PassFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_says_everything_and_passwords_are_read_as_they_were_meant() {
+        let of = |url: &str| PostgresTarget::from_url(url).unwrap();
+        let target = of("postgres://ada:p%40ss:w%2Frd%@db-1:5433/shop?sslmode=verify-full");
+        assert_eq!((target.host.as_str(), target.port, target.user.as_str()), ("db-1", 5433, "ada"));
+        assert_eq!(target.password.unwrap().expose(), "p@ss:w/rd%");
+        assert_eq!(target.ssl_mode.map(mode_name), Some("verify-full"));
+        let plain = of("postgresql://ada@db-1/shop?note=a:b@c");
+        assert!(plain.password.is_none());
+        assert_eq!((plain.database.as_str(), plain.port), ("shop", 5432));
+        let refused = PostgresTarget::from_url("postgres://ada:secret@db-1:port/shop").unwrap_err();
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
 
     #[test]
     fn only_old_databases_of_rehearsals_are_abandoned() {

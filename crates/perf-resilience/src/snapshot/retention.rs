@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Which snapshots are kept: the newest few, and the newest of each of the last days, weeks and months. The newest one
-/// that was verified is always kept.
+/// that was verified and the newest one that was rehearsed are always kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Retention {
     /// The newest so many.
     pub last: usize,
@@ -39,7 +44,9 @@ impl Retention {
                 }
             }
         }
-        if let Some(good) = manifests.iter().rev().find(|manifest| manifest.verified_ms.is_some()) {
+        let newest = |known: fn(&&Manifest) -> bool| manifests.iter().rev().find(known);
+        for good in [newest(|m| m.verified_ms.is_some()), newest(|m| m.drill.is_some())].into_iter().flatten()
+        {
             kept.insert(&good.id);
         }
         manifests.iter().filter(|m| !kept.contains(m.id.as_str())).map(|m| m.id.clone()).collect()
@@ -78,6 +85,14 @@ mod tests {
         let kept: Vec<_> =
             all.iter().filter(|m| !gone.contains(&m.id)).map(|m| m.started_ms / 3_600_000).collect();
         assert_eq!(kept, [2 * 24 + 13, 3 * 24 + 13, 4 * 24 + 13]);
+    }
+
+    #[test]
+    fn the_last_rehearsed_one_stays_so_that_the_next_rehearsal_is_not_due_at_once() {
+        let mut all = [manifest(0, 0, true), manifest(50, 0, true), manifest(100, 0, true)];
+        all[0].drill = Some(super::super::Drill { at_ms: 0, restore_ms: 1, age_ms: 0 });
+        let retention = Retention { last: 1, daily: 0, weekly: 0, monthly: 0 };
+        assert_eq!(retention.superfluous(&all), [all[1].id.clone()]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ mod restores;
 use async_trait::async_trait;
 use perf_core::{Component as _, Status};
 use perf_resilience::snapshot::{
-    Captured, Confirm, Depth, Description, Retention, SnapshotError, SnapshotTarget, Snapshots, Wrapping,
+    Captured, Confirm, Depth, Description, Retention, Schedule, SnapshotError, SnapshotTarget, Snapshots,
+    Wrapping,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -175,6 +176,28 @@ async fn partial_snapshots_of_the_dead_are_removed_by_the_next_capture_and_those
     drop(living);
     snapshots.prune().await.unwrap();
     assert_eq!(left_behind(at.path()), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_waits_for_the_newest_snapshot_to_age_and_then_captures_verifies_drills_and_prunes() {
+    use perf_core::time::{Duration, timeout};
+    let at = directory("schedule");
+    let snapshots = file_snapshots(at.path());
+    snapshots.capture().await.unwrap();
+    let mut schedule = Schedule::every(Duration::from_secs(3600));
+    schedule.drill_every = Some(Duration::from_secs(3600));
+    let runs = async |minutes: u64| {
+        timeout(Duration::from_secs(60 * minutes), snapshots.run(schedule)).await.unwrap_err();
+        let stats = snapshots.stats();
+        (stats.captured, stats.verified, stats.drilled)
+    };
+    assert_eq!(runs(59).await, (1, 0, 0), "one that is young enough is there");
+    let (captured, verified, drilled) = runs(600).await;
+    assert!((9..=11).contains(&captured) && verified == captured - 1, "{captured}, {verified}");
+    assert_eq!(drilled, 1, "by the date of the last one, which does not move here");
+    assert!(snapshots.list().await.unwrap().len() <= 6, "the last three, and those of another day");
+    std::fs::remove_dir_all(at.path().join("snapshots")).unwrap();
+    assert_eq!(runs(1).await.0, captured + 1, "without any, at once");
 }
 
 #[tokio::test]
