@@ -28,7 +28,8 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `sqlite`, `postgres`, `mysql` | databases of that kind by configuration | `sqlx` with that driver |
-//! | `redis` | caches shared through Redis, coherent across nodes | the `redis` crate |
+//! | `redis` | caches and rates shared through Redis | the `redis` crate |
+//! | `snapshots` | backups of databases by configuration | `sha2`, `ring`, `zstd` |
 //! | `websocket` | WebSocket pools by configuration | `tokio-tungstenite`, `rustls` |
 //! | `json` | values of shared caches as JSON | `serde_json` |
 //! | `macros` | `#[cached]`, as `perfkit::cache::cached` | `syn` at build time |
@@ -53,6 +54,10 @@ mod config;
 mod database;
 mod stack;
 
+#[cfg(feature = "redis")]
+pub use config::SharedRateSection;
+#[cfg(feature = "snapshots")]
+pub use config::SnapshotConfig;
 #[cfg(feature = "websocket")]
 pub use config::WebSocketPoolConfig;
 pub use config::{

@@ -4,6 +4,10 @@ mod cache;
 mod database;
 mod endpoint;
 mod error;
+#[cfg(feature = "redis")]
+mod rates;
+#[cfg(feature = "snapshots")]
+mod snapshots;
 mod source;
 mod space;
 mod tuning;
@@ -14,6 +18,10 @@ pub use database::{DatabaseConfig, ResilienceConfig, ResiliencePreset};
 pub use endpoint::EndpointConfig;
 pub(crate) use endpoint::scheme;
 pub use error::ConfigError;
+#[cfg(feature = "redis")]
+pub use rates::SharedRateSection;
+#[cfg(feature = "snapshots")]
+pub use snapshots::SnapshotConfig;
 pub use space::{CacheSpaceConfig, SentinelConfig};
 pub use tuning::{ScalingConfig, TuningConfig};
 #[cfg(feature = "websocket")]
@@ -38,6 +46,8 @@ use toml::Table;
 /// | `[caches.NAME]` | a cache: an optional `preset` and the fields of [`CacheConfig`] |
 /// | `[databases.NAME]` | a database: `url`, `[…pool]`, `[…queries]`, `[…resilience]`; see [`DatabaseConfig`] |
 /// | `[[databases.NAME.replicas]]`, `[databases.NAME.balance]` | other servers with its data; see [`EndpointConfig`] |
+/// | `[shared_rates.NAME]` | a rate that all instances share through Redis (feature `redis`): `redis`, `[…rate]` |
+/// | `[snapshots.NAME]` | the backup of a database (feature `snapshots`): `directory`, `every`, `keep` … |
 /// | `[websockets.NAME]` | a pool of WebSocket connections (feature `websocket`): `urls`, `headers`, `ca_file`, `[…pool]` |
 /// | `[http]` | the layers round the service; see [`StandardConfig`] |
 /// | `[management]` | the management listener; see [`ManagementConfig`] |
@@ -83,6 +93,12 @@ pub struct Config {
     pub caches: BTreeMap<String, CacheConfig>,
     /// The databases, by name.
     pub databases: BTreeMap<String, DatabaseConfig>,
+    /// The rates that all instances share, by name.
+    #[cfg(feature = "redis")]
+    pub shared_rates: BTreeMap<String, SharedRateSection>,
+    /// The backups of databases, by name.
+    #[cfg(feature = "snapshots")]
+    pub snapshots: BTreeMap<String, SnapshotConfig>,
     /// The pools of WebSocket connections, by name.
     #[cfg(feature = "websocket")]
     pub websockets: BTreeMap<String, WebSocketPoolConfig>,
@@ -182,6 +198,13 @@ impl Config {
         for (name, database) in &self.databases {
             database.validate().map_err(|error| error.within(name).within("databases"))?;
         }
+        #[cfg(feature = "redis")]
+        for (name, rate) in &self.shared_rates {
+            let checked = rate.validate(self.cache.redis.as_ref());
+            checked.map_err(|error| error.within(name).within("shared_rates"))?;
+        }
+        #[cfg(feature = "snapshots")]
+        snapshots::validate(&self.snapshots, &self.databases)?;
         #[cfg(feature = "websocket")]
         for (name, websocket) in &self.websockets {
             websocket.validate().map_err(|error| error.within(name).within("websockets"))?;

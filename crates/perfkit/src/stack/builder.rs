@@ -62,6 +62,10 @@ impl StackBuilder {
         for (name, database) in &config.databases {
             databases.insert(name.clone(), database::open(name, database)?);
         }
+        #[cfg(feature = "redis")]
+        let shared_rates = super::rates::open(&config)?;
+        #[cfg(feature = "snapshots")]
+        let mut backups = super::snapshots::Backups::open(&config)?;
         let standard = Standard::builder(config.name.clone()).config(config.http.clone()).build()?;
 
         let mut health = HealthChecks::builder().components(metrics.registry()).group(LIVENESS, []);
@@ -73,6 +77,14 @@ impl StackBuilder {
         let components = databases.values().flat_map(|opened| opened.components.iter().cloned());
         for component in components {
             metrics.register(component)?.keep();
+        }
+        #[cfg(feature = "redis")]
+        for rate in shared_rates.values() {
+            metrics.register(Arc::new(rate.clone()))?.keep();
+        }
+        #[cfg(feature = "snapshots")]
+        for snapshots in backups.by_name.values() {
+            metrics.register(Arc::new(snapshots.clone()))?.keep();
         }
         metrics.register(Arc::new(standard.metrics().clone()))?.keep();
         if let Some(limit) = standard.rate_limit() {
@@ -119,12 +131,18 @@ impl StackBuilder {
                 Some((otlp, task))
             }
         };
+        #[cfg(feature = "snapshots")]
+        backups.start(&config);
         Ok(Stack {
             config,
             metrics,
             health,
             space,
             databases,
+            #[cfg(feature = "redis")]
+            shared_rates,
+            #[cfg(feature = "snapshots")]
+            backups,
             #[cfg(feature = "websocket")]
             websockets: std::sync::Mutex::default(),
             alerts,

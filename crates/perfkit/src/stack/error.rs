@@ -48,6 +48,33 @@ pub enum StackError {
         /// What is wrong.
         source: BuildError,
     },
+    /// The configuration has no shared rate of this name.
+    #[cfg(feature = "redis")]
+    #[error("there is no section `shared_rates.{rate}` in the configuration; there are: {known}")]
+    NoSharedRate {
+        /// The name asked for.
+        rate: String,
+        /// The shared rates there are.
+        known: String,
+    },
+    /// The configuration has no backups of this name.
+    #[cfg(feature = "snapshots")]
+    #[error("there is no section `snapshots.{snapshots}` in the configuration; there are: {known}")]
+    NoSnapshots {
+        /// The name asked for.
+        snapshots: String,
+        /// The backups there are.
+        known: String,
+    },
+    /// The file with the key of snapshots cannot be read.
+    #[cfg(feature = "snapshots")]
+    #[error("cannot read the key of snapshots in {}", path.display())]
+    SnapshotKey {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The configuration has no WebSocket pool of this name.
     #[cfg(feature = "websocket")]
     #[error("there is no section `websockets.{websocket}` in the configuration; there are: {known}")]

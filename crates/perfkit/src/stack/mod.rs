@@ -3,7 +3,11 @@
 mod alerts;
 mod builder;
 mod error;
+#[cfg(feature = "redis")]
+mod rates;
 mod shutdown;
+#[cfg(feature = "snapshots")]
+mod snapshots;
 mod tuning;
 #[cfg(feature = "websocket")]
 mod websocket;
@@ -54,6 +58,10 @@ pub struct Stack {
     health: Arc<HealthChecks>,
     space: CacheSpace,
     databases: BTreeMap<String, Opened>,
+    #[cfg(feature = "redis")]
+    shared_rates: BTreeMap<String, perf_resilience::rate::SharedRate>,
+    #[cfg(feature = "snapshots")]
+    backups: snapshots::Backups,
     #[cfg(feature = "websocket")]
     websockets: std::sync::Mutex<Vec<perf_pool::websocket::WebSocketPool>>,
     alerts: Option<(Alerts, AlertsTask)>,

@@ -56,6 +56,8 @@ impl Stack {
     /// Dropping the future ends everything at once.
     pub async fn close(self) -> CloseReport {
         self.health.drain();
+        #[cfg(feature = "snapshots")]
+        self.backups.end().await;
         let mut report = CloseReport::default();
         for (name, opened) in &self.databases {
             // The pool may be configured to wait longer than the stack: what is out when the stack's time ends is missing.

@@ -6,9 +6,13 @@
 mod alerts;
 #[cfg(feature = "postgres")]
 mod endpoints;
+#[cfg(feature = "redis")]
+mod rates;
 mod refusals;
 #[cfg(feature = "sqlite")]
 mod serving;
+#[cfg(all(feature = "snapshots", feature = "sqlite"))]
+mod snapshots;
 #[cfg(feature = "sqlite")]
 mod tuning;
 #[cfg(feature = "websocket")]

@@ -98,6 +98,47 @@ fn endpoints_balancing_tuning_and_scaling_are_refused_by_path_value_and_range() 
     }
 }
 
+#[cfg(all(feature = "snapshots", feature = "sqlite", feature = "postgres", feature = "redis"))]
+#[test]
+fn backups_and_shared_rates_are_refused_by_path_value_and_range() {
+    let databases = "[databases.o]\nurl = 'sqlite:o.db'\n[databases.p]\nurl = 'postgres://a:tiger@b/p'\n\
+                     [databases.m]\nurl = 'mysql://a:tiger@b/m'\n[databases.n]\nurl = 'sqlite::memory:'\n";
+    for (text, words) in [
+        ("[snapshots.x]\ndirectory = '/b'", "snapshots.x.database = x, allowed: one of: m, n, o, p"),
+        (
+            "[snapshots.m]\ndirectory = '/b'",
+            "snapshots.m.database = m, a mysql database, allowed: a SQLite file",
+        ),
+        (
+            "[snapshots.n]\ndirectory = '/b'",
+            "snapshots.n.database = n, a sqlite database, allowed: a SQLite file",
+        ),
+        ("[snapshots.o]\ndirectory = ''", "snapshots.o.directory = nothing"),
+        (
+            "[snapshots.o]\ndirectory = '/b'\n[snapshots.p]\ndirectory = '/b'",
+            "snapshots.p.directory = /b, allowed: one that",
+        ),
+        ("[snapshots.o]\ndirectory = '/b'\nevery = '0s'", "snapshots.o.every = 0s, allowed: 1s to 366d"),
+        (
+            "[snapshots.o]\ndirectory = '/b'\ndrill_every = '1ms'",
+            "snapshots.o.drill_every = 1ms, allowed: 1s to 366d",
+        ),
+        ("[snapshots.o]\ndirectory = '/b'\ncompress = 23", "snapshots.o.compress = 23, allowed: 1 to 22"),
+        ("[snapshots.o]\ndirectory = '/b'\nkeep = { hourly = 3 }", "hourly"),
+        ("[snapshots.o]\nevery = '1d'", "directory"),
+        ("[shared_rates.r]", "shared_rates.r.redis = nothing, allowed: a URL here or in the section `cache`"),
+        (
+            "[shared_rates.r]\nredis = 'redis://:tiger@a'\nrate = { quota = { permits = 0, per = '1s', burst = 1 } }",
+            "shared_rates.r.rate.quota.permits = 0, allowed: 1 and above",
+        ),
+    ] {
+        let said = refused(&format!("{databases}{text}"));
+        assert!(said.contains(words) && !said.contains("tiger"), "{text}: {said}");
+    }
+    let never = format!("{databases}[snapshots.o]\ndirectory = '/b'\ndrill_every = '0s'");
+    assert_eq!(Config::from_toml(&never).unwrap().snapshots["o"].schedule().drill_every, None);
+}
+
 #[test]
 fn a_text_that_is_not_toml_says_where() {
     assert!(refused("[http\n").contains("line 1"), "{}", refused("[http\n"));
