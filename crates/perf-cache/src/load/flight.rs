@@ -213,6 +213,16 @@ impl<K, V> Seat<K, V> {
         &self.0
     }
 
+    /// The landing, if there is one by now.
+    pub(crate) fn landed(&self) -> Option<Landing<K, V>>
+    where
+        Landing<K, V>: Clone,
+    {
+        let landing = self.0.landing()?;
+        self.0.wake(2);
+        Some(landing.clone())
+    }
+
     /// The landing, or `None` when the caller's patience ends before.
     ///
     /// # Cancel safety
@@ -223,16 +233,11 @@ impl<K, V> Seat<K, V> {
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
-        if let Some(landing) = self.0.landing() {
-            self.0.wake(2);
-            return Some(landing.clone());
-        }
         if let Some(end) = deadline.instant() {
             while let Some(bell) = self.0.bell_before(end) {
                 let landed = self.0.landed.notified();
-                if let Some(landing) = self.0.landing() {
-                    self.0.wake(2);
-                    return Some(landing.clone());
+                if let Some(landing) = self.landed() {
+                    return Some(landing);
                 }
                 if bell.rung.load(Ordering::Acquire) {
                     break;
@@ -240,19 +245,18 @@ impl<K, V> Seat<K, V> {
                 landed.await;
             }
         }
-        deadline.run(self.landed()).await.ok()
+        deadline.run(self.lands()).await.ok()
     }
 
-    async fn landed(&self) -> Landing<K, V>
+    async fn lands(&self) -> Landing<K, V>
     where
         Landing<K, V>: Clone,
     {
         loop {
             // The listener is made before the look, so a landing between the two is not missed.
             let landed = self.0.landed.notified();
-            if let Some(landing) = self.0.landing() {
-                self.0.wake(2);
-                return landing.clone();
+            if let Some(landing) = self.landed() {
+                return landing;
             }
             landed.await;
         }

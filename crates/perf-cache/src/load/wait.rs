@@ -59,19 +59,21 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 Step::Join { seat, joined_at } => (seat, Some((joined_at, start))),
                 Step::Lead { seat, landed } => {
                     let soft = self.soft(stale.is_some()).earliest(deadline);
-                    let departing = Departing::new(landed, start).depart();
                     if self.outlasts_the_store(soft) {
-                        departing.await;
+                        Departing::new(landed, start).depart().await;
                     } else {
                         // Out of time: the flight goes on by itself, and the wait below ends at once.
-                        let _ = soft.run(departing).await;
+                        let _ = Box::pin(soft.run(Departing::new(landed, start).depart())).await;
                     }
                     (seat, None)
                 }
             };
-            let Some(landing) = self.landing(&seat, stale.is_some(), deadline).await else {
-                return self.late(stale, &options);
+            let landing = match seat.landed() {
+                Some(landing) => Some(landing),
+                // In a box, so that a call that finds its value in the second tier stays small.
+                None => Box::pin(self.landing(&seat, stale.is_some(), deadline)).await,
             };
+            let Some(landing) = landing else { return self.late(stale, &options) };
             let (entry, freshness) = landing?;
             match again {
                 // Whoever joined after an invalidation that overtook the flight must not be given its value.

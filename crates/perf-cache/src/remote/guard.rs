@@ -1,6 +1,7 @@
 //! Keeps a cache from waiting for a second tier that does not answer.
 
 use crate::clock::Tick;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ pub trait StoreGuard: Send + Sync {
 /// The guard that is there unless the host gives one: after [`FAILURES`](Self::FAILURES) failures in a row it refuses for
 /// a while, then lets one call through to see. Each time that fails it waits twice as long.
 #[derive(Debug, Default)]
-pub struct Trip(Mutex<State>);
+pub struct Trip {
+    state: Mutex<State>,
+    /// Whether there is anything in the state to look at; it changes under the lock. Nearly every call finds nothing.
+    troubled: AtomicBool,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -34,12 +39,15 @@ impl Trip {
     pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
     fn with<T>(&self, work: impl FnOnce(&mut State, Tick) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), crate::clock::tick())
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), crate::clock::tick())
     }
 }
 
 impl StoreGuard for Trip {
     fn allow(&self) -> bool {
+        if !self.troubled.load(Ordering::Acquire) {
+            return true;
+        }
         self.with(|state, now| match &mut state.open {
             None => true,
             Some((until, wait)) if *until <= now => {
@@ -52,7 +60,11 @@ impl StoreGuard for Trip {
     }
 
     fn record(&self, succeeded: bool) {
+        if succeeded && !self.troubled.load(Ordering::Acquire) {
+            return;
+        }
         self.with(|state, now| {
+            self.troubled.store(!succeeded, Ordering::Release);
             if succeeded {
                 *state = State::default();
                 return;

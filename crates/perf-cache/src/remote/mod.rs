@@ -178,7 +178,10 @@ impl Remote {
 
     fn learn(&self, succeeded: bool) {
         self.guard.record(succeeded);
-        self.doubtful.store(!succeeded, Ordering::Release);
+        // Written when it changes only: every call reads it.
+        if self.doubtful.load(Ordering::Acquire) == succeeded {
+            self.doubtful.store(!succeeded, Ordering::Release);
+        }
     }
 
     /// Whether the second tier may be asked on a caller's time. When it has just failed, it is asked in the background,
@@ -186,7 +189,9 @@ impl Remote {
     fn admits(self: &Arc<Self>) -> bool {
         if !self.doubtful.load(Ordering::Acquire) {
             let allowed = self.guard.allow();
-            self.doubtful.store(!allowed, Ordering::Release);
+            if !allowed {
+                self.doubtful.store(true, Ordering::Release);
+            }
             return allowed;
         }
         if !self.probing.swap(true, Ordering::AcqRel) {

@@ -156,6 +156,14 @@ impl Link {
         }
     }
 
+    /// A clone of the connection, if there is one.
+    fn ready(&self) -> Option<(Connection, u64)> {
+        match &*lock(&self.state) {
+            State::Ready(connection, number) => Some((connection.clone(), *number)),
+            State::Idle | State::Connecting(_) => None,
+        }
+    }
+
     /// A clone of the connection; makes one if there is none. Making one is not given up when the caller is.
     async fn get(&self) -> Result<(Connection, u64), StoreError> {
         loop {
@@ -222,12 +230,16 @@ impl Link {
         action: &'static str,
         call: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, StoreError> {
-        let (connection, number) = self.get().await?;
+        // What is seldom is in a box here: every call is as large as its largest part.
+        let (connection, number) = match self.ready() {
+            Some(ready) => ready,
+            None => Box::pin(self.get()).await?,
+        };
         let clustered = matches!(connection, Connection::Cluster(_));
         let unanswered = Unanswered { link: self, number, clustered };
         let result = if clustered {
             // It mends itself, but not from everything: one that is silent for so long is made anew.
-            let Ok(result) = time::timeout(CONNECT * 2, call(connection)).await else {
+            let Ok(result) = time::timeout(CONNECT * 2, Box::pin(call(connection))).await else {
                 self.leave(number);
                 return Err(StoreError::new(action, "the Cluster did not answer"));
             };
