@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// let config = perfkit::Config::from_toml(r#"
 ///     [databases.orders]
 ///     url = "postgres://db-1/orders"
-///     balance = { strategy = "p2c", slow_start = "20s", ejector = { consecutive = 3 } }
+///     balance = { strategy = "p2c", tries = 2, slow_start = "20s", ejector = { consecutive = 3 } }
 ///
 ///     [[databases.orders.replicas]]
 ///     url = "postgres://db-2/orders"
@@ -23,6 +23,7 @@ use serde::Deserialize;
 /// "#)?;
 /// let replicas = &config.databases["orders"].replicas;
 /// assert_eq!((replicas[0].role, replicas[0].weight, replicas[1].priority), (Role::Reader, 2.0, 1));
+/// assert_eq!(config.databases["orders"].balance.tries, 2);
 /// # Ok::<(), perfkit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Deserialize)]

@@ -43,8 +43,12 @@ mod sqlx_errors {
         Outcome::Ignored
     }
 
-    const fn of_pool(error: &perf_pool::Error) -> Outcome {
+    fn of_pool(error: &perf_pool::Error) -> Outcome {
         match error {
+            // Of several endpoints, what the last said decides: overload ends the search.
+            perf_pool::Error::Exhausted(all) => {
+                all.tried.last().map_or(Outcome::Failure, |last| of_pool(&last.error))
+            }
             perf_pool::Error::Rejected(_) | perf_pool::Error::Saturated(_) => Outcome::Overload,
             perf_pool::Error::Paused { .. } => Outcome::Ignored,
             _ => Outcome::Failure,

@@ -53,6 +53,7 @@ fn endpoints_balancing_tuning_and_scaling_are_refused_by_path_value_and_range() 
     let database = "[databases.o]\nurl = 'postgres://scott:tiger@a/o'\n";
     for (text, words) in [
         ("balance = { slow_start_least = 2.0 }", "databases.o.balance.slow_start_least = 2, allowed: 0 to 1"),
+        ("balance = { tries = 0 }", "databases.o.balance.tries = 0, allowed: at least 1"),
         (
             "balance = { ejector = { consecutive = 0 } }",
             "databases.o.balance.ejector.consecutive = 0, allowed: at least 1",
