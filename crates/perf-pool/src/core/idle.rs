@@ -1,6 +1,7 @@
 use super::Entry;
 use crate::Order;
 use crate::clock::Tick;
+use perf_core::time::Duration;
 use std::collections::VecDeque;
 
 /// The connections nobody uses, in order of when they were last used.
@@ -88,6 +89,14 @@ impl<C> Idle<C> {
     /// Each of them is looked at before it is used.
     pub(super) fn distrust(&mut self) {
         self.list.iter_mut().for_each(|resting| resting.trusted_until = Tick::default());
+    }
+
+    /// Time that nobody lived through is not time spent idle. None of them is trusted after it.
+    pub(super) fn excuse(&mut self, time: Duration, now: Tick) {
+        for resting in &mut self.list {
+            resting.since = resting.since.after(time).min(now);
+            resting.entry.idle_since = resting.since;
+        }
     }
 
     /// Shows each to `look`, which may find that it is ageing.

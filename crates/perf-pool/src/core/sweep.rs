@@ -43,8 +43,10 @@ impl<C, K> Core<C, K> {
     fn notice_stall(&mut self, now: Tick) {
         let Some(planned) = self.planned else { return };
         if now.since(planned) > self.config.maintenance_interval.mul_f64(1.5) {
+            let by = now.since(planned);
             self.suspect();
-            self.effects.events.push(PoolEvent::Stalled { by: now.since(planned) });
+            self.idle.excuse(by, now);
+            self.effects.events.push(PoolEvent::Stalled { by });
         }
     }
 

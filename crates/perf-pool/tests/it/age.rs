@@ -3,7 +3,9 @@
 use crate::fake::{Fake, ms, settle};
 use perf_core::time::{self, Duration};
 use perf_pool::{Order, Pool, PoolEvent};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -142,6 +144,7 @@ async fn the_idle_timeout_stops_at_min_idle() {
 /// Statement 20: last in, first out leaves the rest to age; first in, first out uses them all.
 #[tokio::test(start_paused = true)]
 async fn the_order_of_use_decides_who_ages() {
+    assert_eq!(Order::default(), Order::Lifo);
     for (order, used) in [(Order::Lifo, 1), (Order::Fifo, 3)] {
         let pool = Pool::builder(Fake::new()).max(3).order(order).build().unwrap();
         let leases =
@@ -156,26 +159,122 @@ async fn the_order_of_use_decides_who_ages() {
     }
 }
 
-/// Statement 21: a process that stood still checks what it has, and evicts nothing for its absence.
-#[tokio::test(start_paused = true)]
-async fn after_a_stall_idle_connections_are_checked_not_evicted() {
-    let stalls = Arc::new(Mutex::new(Vec::new()));
+/// A pool of five idle connections that tells how often it has stalled.
+async fn five_idle(idle_timeout: Duration) -> (Fake, Pool<Fake>, Arc<AtomicUsize>) {
+    let (fake, stalls) = (Fake::new(), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&stalls);
-    let pool = Pool::builder(Fake::new())
+    let pool = Pool::builder(fake.clone())
+        .max(5)
+        .min_idle(5)
+        .check_after(MINUTE)
+        .idle_timeout(idle_timeout)
         .on_event(move |event| {
-            if let PoolEvent::Stalled { by } = event {
-                seen.lock().unwrap().push(*by);
-            }
+            seen.fetch_add(usize::from(matches!(event, PoolEvent::Stalled { .. })), SeqCst);
         })
         .build()
         .unwrap();
-    drop(pool.acquire().await.unwrap());
+    pool.warm_up().await.unwrap();
+    time::sleep(ms(1_500)).await;
+    (fake, pool, stalls)
+}
+
+/// Moving the clock without running anything is what a stopped process sees when it goes on.
+async fn stall(time: Duration) {
+    tokio::time::advance(time).await;
     settle().await;
-    time::sleep(ms(1500)).await;
-    assert!(stalls.lock().unwrap().is_empty());
-    // Moving the clock without running anything is what a stopped process sees when it goes on.
-    tokio::time::advance(ms(5000)).await;
+    time::sleep(ms(1)).await;
+}
+
+/// Statement 21: a process that stood still checks all it has, and evicts nothing for its absence: not even what would
+/// have been idle for too long.
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_idle_connections_are_checked_not_evicted() {
+    let (fake, pool, stalls) = five_idle(ms(3_000)).await;
+    pool.resize(6).unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..6 {
+        leases.push(pool.acquire().await.unwrap());
+    }
+    drop(leases);
+    assert_eq!((stalls.load(SeqCst), fake.checks(), pool.stats().idle), (0, 0, 6));
+    stall(ms(5_000)).await;
+    assert_eq!(stalls.load(SeqCst), 1);
+    assert_eq!((fake.checks(), pool.stats().checked), (6, 6));
+    assert_eq!((pool.stats().idle, pool.stats().closed()), (6, 0), "five seconds were not spent idle");
+    time::sleep(ms(4_500)).await;
+    assert_eq!(
+        (pool.stats().idle, pool.stats().closed_idle),
+        (5, 1),
+        "three seconds that it lived through were"
+    );
+    assert_eq!(stalls.load(SeqCst), 1);
+}
+
+/// Statement 21: nothing that died during the stall reaches a user.
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_nothing_is_handed_out_unchecked() {
+    let (fake, pool, _) = five_idle(MINUTE).await;
+    fake.kill_all();
+    stall(ms(5_000)).await;
+    assert!(pool.acquire().await.unwrap().id > 5);
     settle().await;
-    assert_eq!(stalls.lock().unwrap().len(), 1);
-    assert_eq!((pool.stats().idle, pool.stats().checked, pool.stats().closed()), (1, 1, 0));
+    assert_eq!((pool.stats().closed_check_failed, pool.stats().closed()), (5, 5));
+}
+
+/// Statement 21: in paused time the pool's clock stands still while the machine's goes on, which is to the pool what a
+/// jump of the wall clock is. Every limit is far exceeded by it, and nothing happens.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_wall_clock_does_nothing() {
+    let build = || {
+        Pool::builder(Fake::new())
+            .max(1)
+            .max_lifetime(ms(10))
+            .idle_timeout(ms(10))
+            .keepalive(ms(5))
+            .check_after(ms(5))
+            .leak_after(ms(10))
+            .acquire_timeout(ms(10))
+            .maintenance_interval(ms(1))
+            .replace_overlap(0)
+            .build()
+            .unwrap()
+    };
+    let (resting, full) = (build(), build());
+    drop(resting.acquire().await.unwrap());
+    let held = full.acquire().await.unwrap();
+    let mut waiting = Box::pin(full.acquire());
+    assert!(time::timeout(ms(0), &mut waiting).await.is_err());
+    let before = (resting.stats(), full.stats());
+    #[expect(clippy::disallowed_methods, reason = "the wall clock is what has to move here")]
+    std::thread::sleep(ms(30));
+    settle().await;
+    assert_eq!((resting.stats(), full.stats()), before, "nothing expired, was checked, leaked or timed out");
+    assert_eq!((before.0.idle, before.1.waiting), (1, 1));
+    assert!(resting.try_acquire().is_ok());
+    time::sleep(ms(15)).await;
+    assert_eq!((resting.stats().closed(), full.stats().leaked), (1, 1), "fifteen milliseconds of its own");
+    assert!(waiting.await.unwrap_err().is_timeout());
+    drop(held);
+}
+
+/// Statement 21: no file of the crate knows how to ask for the wall clock.
+#[test]
+fn the_wall_clock_is_never_read() {
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for word in ["SystemTime", "UNIX_EPOCH", "ClockId::Realtime"] {
+                assert!(!text.contains(word), "{word} in {}", path.display());
+            }
+            files += 1;
+        }
+    }
+    assert!(files > 50, "{files} files");
 }
