@@ -279,7 +279,7 @@ impl<C, K> Core<C, K> {
         if self.closed {
             return Err(Refusal::Closed);
         }
-        if self.config.max_waiters.is_some_and(|most| self.queue.len() >= most) {
+        if self.config.max_waiters.is_some_and(|most| self.queue.len() >= most.saturating_add(self.room())) {
             self.totals.refused_full += 1;
             return Err(Refusal::Full);
         }
@@ -344,6 +344,11 @@ impl<C, K> Core<C, K> {
     #[inline]
     fn is_at_its_limit(&self) -> bool {
         self.counts.leased as usize >= self.config.max && self.idle.is_empty()
+    }
+
+    /// How many waiters can be served before any lease has to end.
+    const fn room(&self) -> usize {
+        self.config.max.saturating_sub(self.counts.leased as usize)
     }
 
     pub(crate) fn idle(&self) -> usize {

@@ -53,7 +53,8 @@ pub struct PoolConfig {
     pub max: usize,
     /// Connections kept open even when nobody needs them. 0 to `max`.
     pub min_idle: usize,
-    /// Callers waiting at most; the next one is refused at once. None: no limit.
+    /// Callers at most that wait for a lease to end; the next one is refused at once. Those for whom there is room, one
+    /// for each connection of `max` that is not leased, do not count. Zero: nobody waits for a lease. None: no limit.
     pub max_waiters: Option<usize>,
     /// Connections being made at one time at most. 1 to `max`.
     pub max_connecting: usize,

@@ -14,13 +14,29 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Statement 1.
+/// Statement 1. The thread knows of no runtime, so that a timer or a task would be a panic there.
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_returned_by_the_first_poll() {
-    let pool = Pool::builder(Fake::new()).build().unwrap();
+async fn an_idle_connection_is_returned_by_the_first_poll_without_timer_or_task() {
+    let pool = Pool::builder(Fake::new()).max(1).build().unwrap();
     drop(pool.acquire().await.unwrap());
-    let first_poll = poll_once(pin!(pool.acquire()));
-    assert!(matches!(first_poll, Poll::Ready(Ok(_))));
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Ok(_)))));
+    });
+    assert_eq!((pool.stats().waited, pool.stats().checked, pool.stats().idle), (1, 0, 1), "once, at first");
+}
+
+/// Statement 1: what is under suspicion is not returned by the first poll, and neither is what has expired.
+#[tokio::test(start_paused = true)]
+async fn the_first_poll_returns_nothing_that_has_expired_or_is_suspect() {
+    let build = || Pool::builder(Fake::new()).max(1).check_after(ms(60_000)).replace_overlap(0);
+    let suspect = build().build().unwrap();
+    drop(suspect.acquire().await.unwrap());
+    suspect.suspect_all();
+    assert!(poll_once(pin!(suspect.acquire())).is_pending());
+    let old = build().max_lifetime(ms(1000)).maintenance_interval(ms(60_000)).build().unwrap();
+    drop(old.acquire().await.unwrap());
+    time::sleep(ms(1000)).await;
+    assert!(poll_once(pin!(old.acquire())).is_pending());
 }
 
 /// Statement 2.
@@ -39,11 +55,46 @@ async fn the_deadline_is_absolute_and_the_error_names_the_holder() {
     assert_eq!(error.rejected().unwrap().reason(), Reason::Full);
 }
 
+/// Statement 2: five dead connections are checked one after the other, each check taking 100 ms, and so is a server that
+/// is away: none of it gives the caller more time, and a deadline of its own counts if it is sooner.
+#[tokio::test(start_paused = true)]
+async fn failing_checks_and_attempts_do_not_extend_the_deadline() {
+    let fake = Fake::new();
+    let pool = Pool::builder(fake.clone()).max(5).acquire_timeout(ms(250)).build().unwrap();
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(pool.acquire().await.unwrap());
+    }
+    drop(held);
+    time::sleep(ms(1500)).await;
+    fake.kill_all();
+    fake.check_ms.store(100, std::sync::atomic::Ordering::SeqCst);
+    fake.set_connect(Act::Fail);
+    let start = time::now();
+    let error = pool.acquire().await.unwrap_err();
+    assert!(error.is_timeout() && start.elapsed() == ms(250), "{error:?} after {:?}", start.elapsed());
+    assert!(
+        pool.stats().closed_check_failed >= 2,
+        "more than one check failed meanwhile: {:?}",
+        pool.stats()
+    );
+
+    let sooner = perf_core::Deadline::within(ms(120));
+    time::sleep(ms(50)).await;
+    let start = time::now();
+    let error = pool.acquire_until(sooner).await.unwrap_err();
+    assert!(error.is_timeout() && start.elapsed() == ms(70), "{error:?} after {:?}", start.elapsed());
+    assert_eq!((pool.stats().timed_out, pool.stats().waiting), (2, 0));
+}
+
 /// Statement 2.
 #[tokio::test(start_paused = true)]
 async fn a_zero_timeout_never_yields() {
     let pool = Pool::builder(Fake::new()).max(1).acquire_timeout(ms(0)).build().unwrap();
     assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Err(_))));
+    assert_eq!((pool.stats().timed_out, pool.stats().waited), (1, 0));
+    drop(pool.acquire_until(perf_core::Deadline::within(ms(1000))).await.unwrap());
+    assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Ok(_))), "as `try_acquire`");
 }
 
 /// Statement 3.
@@ -112,9 +163,24 @@ async fn above_the_waiter_cap_callers_are_refused_at_once() {
     let _held = pool.acquire().await.unwrap();
     let mut waiting = pin!(pool.acquire());
     assert!(poll_once(waiting.as_mut()).is_pending());
-    let error = pool.acquire().await.unwrap_err();
-    assert_eq!(error.rejected().unwrap().reason(), Reason::Full);
-    assert_eq!(pool.stats().refused_full, 1);
+    let Poll::Ready(Err(error)) = poll_once(pin!(pool.acquire())) else { panic!("it waits") };
+    assert!(matches!(&error, Error::Rejected(refusal) if refusal.reason() == Reason::Full), "{error:?}");
+    assert_eq!((pool.stats().refused_full, pool.stats().timed_out, pool.stats().waiting), (1, 0, 1));
+}
+
+/// Statement 5, node-pool's `maxWaitingClients: 0`: nobody waits for a lease to end, but whom a connection can be made
+/// for is not turned away.
+#[tokio::test(start_paused = true)]
+async fn with_a_cap_of_zero_callers_are_served_as_long_as_there_is_room() {
+    let pool = Pool::builder(Fake::new().slow(ms(10))).max(2).max_waiters(0).build().unwrap();
+    let (mut first, mut second) = (pin!(pool.acquire()), pin!(pool.acquire()));
+    assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
+    assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Err(Error::Rejected(_)))));
+    let leases = (first.await.unwrap(), second.await.unwrap());
+    assert!(matches!(poll_once(pin!(pool.acquire())), Poll::Ready(Err(Error::Rejected(_)))));
+    drop(leases);
+    assert!(pool.acquire().await.is_ok());
+    assert_eq!(pool.stats().refused_full, 2);
 }
 
 /// Statement 6.
