@@ -176,8 +176,9 @@ impl<C, K> Core<C, K> {
         self.pump(now);
     }
 
-    pub(crate) fn close_done(&mut self, now: Tick) {
+    pub(crate) fn close_done(&mut self, panicked: bool, now: Tick) {
         self.counts.closing -= 1;
+        self.totals.panicked += u64::from(panicked);
         self.pump(now);
         self.effects.changed = true;
     }

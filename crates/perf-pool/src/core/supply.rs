@@ -25,12 +25,15 @@ impl<C, K> Core<C, K> {
         if self.may_barge(now) {
             return self.nudge_oldest();
         }
-        // A check under way will serve one waiter, so it is worth starting another only for the next.
-        while self.queue.len() > self.counts.checking as usize {
+        while !self.queue.is_empty() {
             let Some(entry) = self.pop_idle().map(|resting| resting.entry) else { return };
             if let Some(why) = self.unwanted(&entry, now) {
                 self.retire(entry, why);
             } else if self.needs_check(&entry, now) {
+                // A check under way will serve one waiter, so it is worth starting another only for the next.
+                if self.queue.len() <= self.counts.checking as usize {
+                    return self.put_idle(entry);
+                }
                 self.start_check(entry);
             } else {
                 self.hand(entry, now);

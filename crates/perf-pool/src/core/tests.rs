@@ -213,7 +213,7 @@ impl World {
             }
             (Job::Check(entry), _) => self.core.check_done(entry, verdict, self.now),
             (Job::Reset(entry), _) => self.core.reset_done(entry, verdict, self.now),
-            (Job::Close { .. }, _) => self.core.close_done(self.now),
+            (Job::Close { .. }, _) => self.core.close_done(false, self.now),
             (Job::Connect { .. }, None) => {}
         }
     }
@@ -232,7 +232,7 @@ impl World {
                 self.gone += 1;
                 self.core.job_lost(false, super::Lost::of(&entry), panicked, self.now);
             }
-            (Job::Close { .. }, _) => self.core.close_done(self.now),
+            (Job::Close { .. }, _) => self.core.close_done(panicked, self.now),
             (Job::Connect { .. }, None) => {}
         }
     }

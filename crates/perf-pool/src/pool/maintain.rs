@@ -210,7 +210,7 @@ impl<M: Manager> Drop for Attending<M> {
                 Some((entry, verdict)) => core.reset_done(entry, verdict, now),
                 None => core.job_lost(false, *lost, panicked, now),
             },
-            Attended::Close => core.close_done(now),
+            Attended::Close => core.close_done(panicked, now),
         });
     }
 }

@@ -189,7 +189,10 @@ impl<M: Manager> Shared<M> {
         let manager = &self.manager;
         let seen = catch_unwind(AssertUnwindSafe(|| manager.condition(&mut entry.connection)));
         let condition = match seen {
-            Err(_) => Condition::Broken,
+            Err(_) => {
+                self.lock().totals.panicked += 1;
+                Condition::Broken
+            }
             Ok(Condition::Clean) if tainted || std::thread::panicking() => Condition::Dirty,
             Ok(condition) => condition,
         };

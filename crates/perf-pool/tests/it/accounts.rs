@@ -28,52 +28,89 @@ pub(crate) async fn assert_full_capacity(pool: &Pool<Fake>) {
     assert_balanced(pool);
 }
 
-const ACTS: [Act; 4] = [Act::Ok, Act::Fail, Act::Panic, Act::Hang];
+/// deadpool's gates.
+const GATES: [Act; 4] = [Act::Ok, Act::Fail, Act::Slow, Act::Hang];
 
-/// Statements A, B, C: four behaviours of five hooks are 1,024 combinations, each with eight callers that give up.
-/// The behaviours are deadpool's gates, with a panic in the place of a slow answer; slowness is the callers' timing.
+const SET: [fn(&Fake, Act); 5] =
+    [Fake::set_connect, Fake::set_setup, Fake::set_check, Fake::set_reset, Fake::set_close];
+
+/// Eight callers, each a little later and with more patience than the one before, on a pool that has one good connection
+/// and whose five hooks behave as told. Some give the connection back in disorder, some keep it. Returns how often the
+/// hooks for connecting, checking, putting in order and closing were called.
+async fn eight_cancelled_callers(seed: u64, gates: [Act; 5]) -> [u32; 4] {
+    let fake = Fake::new();
+    let pool = fake
+        .pool()
+        .max(2)
+        .check_after(ms(0))
+        .connect_timeout(ms(50))
+        .check_timeout(ms(50))
+        .close_timeout(ms(50))
+        .retry_base(ms(10))
+        .retry_cap(ms(20))
+        .seed(seed)
+        .build()
+        .unwrap();
+    drop(pool.acquire().await.unwrap());
+    for (set, gate) in SET.iter().zip(gates) {
+        set(&fake, gate);
+    }
+    let callers: Vec<_> = (0..8_u64)
+        .map(|caller| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                time::sleep(ms(caller * 6)).await;
+                let visit = time::timeout(ms(caller * 9), async {
+                    let mut lease = pool.acquire().await?;
+                    time::sleep(ms(2)).await;
+                    match caller % 3 {
+                        0 => lease.taint(),
+                        1 => drop(lease.detach()),
+                        _ => {}
+                    }
+                    Ok::<(), Error>(())
+                });
+                let _ = visit.await;
+                assert_balanced(&pool);
+            })
+        })
+        .collect();
+    for caller in callers {
+        // No panic of the manager reaches a caller.
+        caller.await.unwrap();
+    }
+    for set in SET {
+        set(&fake, Act::Ok);
+    }
+    time::sleep(ms(150)).await;
+    assert_full_capacity(&pool).await;
+    pool.close().await;
+    assert_eq!((pool.stats().size, fake.alive()), (0, 0), "{gates:?}");
+    [&fake.connects, &fake.checks, &fake.resets, &fake.closes].map(|calls| calls.load(Ordering::SeqCst))
+}
+
+/// Statements A, B, C: four gates of five hooks are 1,024 combinations, each with eight callers that give up.
 #[tokio::test(start_paused = true)]
 async fn eight_cancelled_callers_leave_full_capacity_in_each_of_1024_combinations() {
+    let mut called = [0; 4];
+    for combination in 0..1024_u32 {
+        let gates = [0, 1, 2, 3, 4].map(|hook| GATES[(combination / 4_u32.pow(hook) % 4) as usize]);
+        let calls = eight_cancelled_callers(u64::from(combination), gates).await;
+        called.iter_mut().zip(calls).for_each(|(sum, calls)| *sum += calls);
+    }
+    assert!(called.iter().all(|calls| *calls > 512), "each hook is met in many of them: {called:?}");
+}
+
+/// Statement C: the same with each hook in turn panicking, while each of the others behaves in every way.
+#[tokio::test(start_paused = true)]
+async fn eight_cancelled_callers_leave_full_capacity_whichever_hook_panics() {
     crate::fake::hush_scripted_panics();
-    for combination in 0..1024_usize {
-        let act = |hook: u32| ACTS[combination / 4_usize.pow(hook) % 4];
-        let fake = Fake::new();
-        let pool = Pool::builder(fake.clone())
-            .max(2)
-            .check_after(ms(0))
-            .connect_timeout(ms(50))
-            .check_timeout(ms(50))
-            .close_timeout(ms(50))
-            .retry_base(ms(1))
-            .retry_cap(ms(5))
-            .seed(combination as u64)
-            .build()
-            .unwrap();
-        fake.set_connect(act(0));
-        fake.set_check(act(1));
-        fake.set_reset(act(2));
-        fake.set_close(act(3));
-        fake.condition_panics.store(act(4) == Act::Panic, Ordering::SeqCst);
-        for caller in 0..8_u64 {
-            let attempt = time::timeout(ms(caller * 15), pool.acquire()).await;
-            if let Ok(Ok(mut lease)) = attempt {
-                if act(4) != Act::Ok {
-                    lease.taint();
-                }
-                if caller % 3 == 2 {
-                    drop(lease.detach());
-                }
-            }
-            assert_balanced(&pool);
+    for panics in 0..5 {
+        for combination in 0..64_usize {
+            let mut gates = [0, 1, 2, 3, 4].map(|hook| GATES[(combination / 4_usize.pow(hook % 3)) % 4]);
+            gates[panics] = Act::Panic;
+            eight_cancelled_callers(combination as u64, gates).await;
         }
-        for set in [Fake::set_connect, Fake::set_check, Fake::set_reset, Fake::set_close] {
-            set(&fake, Act::Ok);
-        }
-        fake.condition_panics.store(false, Ordering::SeqCst);
-        time::sleep(ms(200)).await;
-        assert_full_capacity(&pool).await;
-        pool.close().await;
-        assert_eq!((pool.stats().size, fake.alive()), (0, 0), "combination {combination}");
     }
 }
 
@@ -151,7 +188,39 @@ async fn a_panic_in_the_look_at_a_returned_connection_closes_it() {
     drop(lease);
     fake.condition_panics.store(false, Ordering::SeqCst);
     settle().await;
-    assert_eq!((pool.stats().closed_broken, fake.alive()), (1, 0));
+    assert_eq!((pool.stats().closed_broken, pool.stats().panicked, fake.alive()), (1, 1, 0));
+    assert_full_capacity(&pool).await;
+}
+
+/// Statement C: the hook for fresh connections.
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_setup_reaches_the_waiter_and_costs_no_capacity() {
+    let fake = Fake::new();
+    fake.set_setup(Act::Panic);
+    let pool = fake.pool().max(2).build().unwrap();
+    assert!(matches!(pool.acquire().await.unwrap_err(), Error::ManagerPanicked { .. }));
+    assert_eq!((pool.stats().panicked, pool.stats().size, fake.alive()), (1, 0, 0));
+    fake.set_setup(Act::Ok);
+    assert_full_capacity(&pool).await;
+}
+
+/// Statement C.
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_putting_in_order_or_closing_costs_the_connection_and_is_counted() {
+    let fake = Fake::new();
+    let pool = Pool::builder(fake.clone()).max(1).build().unwrap();
+    fake.set_reset(Act::Panic);
+    let mut lease = pool.acquire().await.unwrap();
+    lease.taint();
+    drop(lease);
+    settle().await;
+    assert_eq!((pool.stats().closed_reset_failed, pool.stats().panicked, fake.alive()), (1, 1, 0));
+    fake.set_close(Act::Panic);
+    drop(pool.acquire().await.unwrap());
+    pool.evict_all();
+    settle().await;
+    assert_eq!((pool.stats().closed_evicted, pool.stats().panicked, fake.alive()), (1, 2, 0));
+    fake.set_close(Act::Ok);
     assert_full_capacity(&pool).await;
 }
 

@@ -1,9 +1,7 @@
 //! A manager whose every answer a test can script.
 
-#![expect(dead_code, reason = "parts of the script serve tests of later modules")]
-
 use perf_core::time::{self, Duration};
-use perf_pool::{Condition, Manager};
+use perf_pool::{Builder, Condition, Manager, Pool};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,8 +14,13 @@ pub(crate) enum Act {
     /// Fails in a way that the manager calls permanent.
     Refuse,
     Panic,
+    /// Answers well, after [`SLOW`].
+    Slow,
     Hang,
 }
+
+/// How long [`Act::Slow`] takes.
+pub(crate) const SLOW: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum FakeError {
@@ -30,6 +33,7 @@ pub(crate) enum FakeError {
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) connect: Mutex<Act>,
+    pub(crate) setup: Mutex<Act>,
     pub(crate) check: Mutex<Act>,
     pub(crate) reset: Mutex<Act>,
     pub(crate) close: Mutex<Act>,
@@ -48,6 +52,8 @@ pub(crate) struct Script {
     pub(crate) peak: AtomicUsize,
     /// Connections of this number and below are dead: checks fail.
     pub(crate) dead_up_to: AtomicU32,
+    /// The connections that were checked, in order.
+    pub(crate) checked: Mutex<Vec<u32>>,
 }
 
 /// A connection that knows its number and counts itself.
@@ -82,6 +88,10 @@ impl Fake {
         *self.connect.lock().unwrap() = act;
     }
 
+    pub(crate) fn set_setup(&self, act: Act) {
+        *self.setup.lock().unwrap() = act;
+    }
+
     pub(crate) fn set_check(&self, act: Act) {
         *self.check.lock().unwrap() = act;
     }
@@ -92,6 +102,15 @@ impl Fake {
 
     pub(crate) fn set_close(&self, act: Act) {
         *self.close.lock().unwrap() = act;
+    }
+
+    /// A pool whose hook for fresh connections follows the script too.
+    pub(crate) fn pool(&self) -> Builder<Self> {
+        let fake = self.clone();
+        Pool::builder(self.clone()).setup(move |_| {
+            let told = *fake.setup.lock().unwrap();
+            Box::pin(act(told, 0))
+        })
     }
 
     pub(crate) fn connects(&self) -> u32 {
@@ -142,6 +161,10 @@ async fn act(act: Act, millis: u64) -> Result<(), FakeError> {
         Act::Fail => Err(FakeError::Unreachable),
         Act::Refuse => Err(FakeError::WrongPassword),
         Act::Panic => panic!("the fake manager was told to panic"),
+        Act::Slow => {
+            time::sleep(SLOW).await;
+            Ok(())
+        }
         Act::Hang => std::future::pending().await,
     }
 }
@@ -161,6 +184,7 @@ impl Manager for Fake {
 
     async fn check(&self, connection: &mut Conn) -> Result<(), FakeError> {
         self.checks.fetch_add(1, Ordering::SeqCst);
+        self.checked.lock().unwrap().push(connection.id);
         let told = *self.check.lock().unwrap();
         act(told, self.check_ms.load(Ordering::SeqCst)).await?;
         if connection.id <= self.dead_up_to.load(Ordering::SeqCst) {

@@ -4,7 +4,7 @@ use crate::fake::{Act, Fake, ms, settle};
 use perf_core::time::{self, Duration};
 use perf_core::{Component, Desc, Histogram, Label, Sink, Status};
 use perf_pool::sizing::{SizingConfig, SizingMode};
-use perf_pool::{METRICS, Pool, PoolConfig, PoolEvent};
+use perf_pool::{Condition, METRICS, Pool, PoolConfig, PoolEvent};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -71,6 +71,72 @@ async fn statistics_count_waits_holds_and_connects() {
     assert_eq!(seen.counts["perf_pool_wait_seconds"], 2);
     assert!(seen.counts["perf_pool_hold_seconds"] >= 1);
     assert_eq!(seen.levels["perf_pool_connections[(\"state\", \"idle\")]"], 1.0);
+}
+
+/// The line on statistics: each reason for closing is counted apart, so that one death is one of one kind.
+#[tokio::test(start_paused = true)]
+async fn every_closing_is_counted_under_its_own_reason() {
+    let build =
+        |fake: &Fake| Pool::builder(fake.clone()).max(1).maintenance_interval(ms(10)).replace_overlap(0);
+    for reason in
+        ["expired", "idle", "broken", "check_failed", "reset_failed", "surplus", "evicted", "shutdown"]
+    {
+        let fake = Fake::new();
+        let builder = match reason {
+            "expired" => build(&fake).max_lifetime(ms(50)),
+            "idle" => build(&fake).idle_timeout(ms(50)),
+            "check_failed" => build(&fake).keepalive(ms(50)),
+            "surplus" => build(&fake).keep(0).overflow_linger(ms(50)),
+            _ => build(&fake),
+        };
+        let pool = builder.build().unwrap();
+        let mut lease = pool.acquire().await.unwrap();
+        match reason {
+            "broken" => lease.condition = Condition::Broken,
+            "reset_failed" => {
+                fake.set_reset(Act::Fail);
+                lease.taint();
+            }
+            _ => {}
+        }
+        drop(lease);
+        fake.kill_all();
+        match reason {
+            "evicted" => pool.evict_all(),
+            "shutdown" => drop(pool.close()),
+            _ => time::sleep(ms(100)).await,
+        }
+        settle().await;
+        let mut seen = Seen::default();
+        pool.collect(&mut seen);
+        let series = |reason: &str| seen.levels[&format!("perf_pool_closed_total[(\"reason\", {reason:?})]")];
+        assert_eq!((series(reason), pool.stats().closed(), fake.alive()), (1.0, 1, 0), "{reason}");
+    }
+}
+
+/// The line on statistics: whoever does not get a connection is counted once, by what became of it.
+#[tokio::test(start_paused = true)]
+async fn callers_that_get_nothing_are_counted_by_what_became_of_them() {
+    let pool = Pool::builder(Fake::new()).max(1).max_waiters(1).acquire_timeout(ms(50)).build().unwrap();
+    let held = pool.acquire().await.unwrap();
+    let before = pool.stats();
+    assert!(pool.acquire().await.is_err());
+    assert!(time::timeout(ms(10), pool.acquire()).await.is_err());
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.map(drop) }
+    });
+    settle().await;
+    assert!(pool.acquire().await.is_err());
+    drop(held);
+    waiting.await.unwrap().unwrap();
+    let stats = pool.stats().since(&before);
+    assert_eq!((stats.timed_out, stats.cancelled, stats.refused_full, stats.acquired), (1, 1, 1, 1));
+    assert_eq!(
+        (stats.waited, stats.waiting, pool.waits().count()),
+        (3, 0, 3),
+        "and one waited for the connect"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -122,6 +122,10 @@ async fn a_detached_connection_makes_room_for_a_waiter() {
     assert_eq!((pool.stats().detached, fake.alive()), (1, 2));
     drop(mine);
     assert_balanced(&pool);
+    settle().await;
+    drop(pool.acquire().await.unwrap().detach());
+    time::sleep(ms(1000)).await;
+    assert_eq!((fake.connects(), pool.stats().size), (2, 0), "without waiters nothing takes its place");
 }
 
 /// Statement 17.
