@@ -88,16 +88,16 @@ struct Sizing {
 
 impl Sizing {
     fn of<M: Manager>(shared: &Shared<M>) -> Option<Self> {
-        let (mut config, min_idle) = {
+        let (mut config, min_idle, stats) = {
             let core = shared.lock();
-            (core.config.sizing.clone()?, core.config.min_idle)
+            (core.config.sizing.clone()?, core.config.min_idle, PoolStats::read(&core))
         };
         // Shrinking below it would take back what was asked for.
         config.min = config.min.max(min_idle).min(config.max);
         let mode = config.mode;
         // The configuration was validated when the pool was built.
         let controller = Controller::new(config).ok()?;
-        let observer = Observer::new(controller, shared.waits.snapshot(), shared.holds.snapshot());
+        let observer = Observer::new(controller, stats, shared.waits.snapshot(), shared.holds.snapshot());
         Some(Self { observer, mode, told: 0 })
     }
 

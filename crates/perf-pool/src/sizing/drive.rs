@@ -27,12 +27,18 @@ pub(crate) struct Observer {
     controller: Controller,
     waits: HistogramSnapshot,
     holds: HistogramSnapshot,
+    before: PoolStats,
     pub(crate) due: Instant,
 }
 
 impl Observer {
-    pub(crate) fn new(controller: Controller, waits: HistogramSnapshot, holds: HistogramSnapshot) -> Self {
-        Self { controller, waits, holds, due: time::now() + EVERY }
+    pub(crate) fn new(
+        controller: Controller,
+        before: PoolStats,
+        waits: HistogramSnapshot,
+        holds: HistogramSnapshot,
+    ) -> Self {
+        Self { controller, before, waits, holds, due: time::now() + EVERY }
     }
 
     pub(crate) fn observe(
@@ -41,9 +47,9 @@ impl Observer {
         waits: HistogramSnapshot,
         holds: HistogramSnapshot,
     ) -> Advice {
-        let p95 = waits.since(&self.waits).quantile(0.95).map_or(0.0, |estimate| estimate.value);
+        let p95 = wait_p95(&waits.since(&self.waits), &stats.since(&self.before));
         let mean = holds.since(&self.holds).mean();
-        (self.waits, self.holds) = (waits, holds);
+        (self.waits, self.holds, self.before) = (waits, holds, *stats);
         let sample = Sample {
             acquired: stats.acquired,
             mean_hold: mean
@@ -59,6 +65,18 @@ impl Observer {
     }
 }
 
+/// The 95th percentile of the waits of all callers, in seconds, from those of the callers that had to wait.
+fn wait_p95(waits: &HistogramSnapshot, stats: &PoolStats) -> f64 {
+    let callers = stats.acquired + stats.timed_out + stats.cancelled;
+    let share = stats.waited as f64 / callers.max(1) as f64;
+    // One in twenty waits longer; among those who wait at all that is a larger share.
+    let longer = 0.05 / share.min(1.0);
+    if longer >= 1.0 {
+        return 0.0;
+    }
+    waits.quantile(1.0 - longer).map_or(0.0, |estimate| estimate.value)
+}
+
 impl<M: Manager> Pool<M> {
     /// Observes the pool once a second and resizes it, or only tells, until it is closed. The host spawns it, and stops it
     /// by dropping it. A pool whose configuration has [`sizing`](crate::PoolConfig::sizing) does this by itself.
@@ -71,7 +89,7 @@ impl<M: Manager> Pool<M> {
         mode: SizingMode,
         mut told: impl FnMut(&Advice) + Send,
     ) {
-        let mut observer = Observer::new(controller, self.waits(), self.holds());
+        let mut observer = Observer::new(controller, self.stats(), self.waits(), self.holds());
         while !self.is_closed() {
             time::sleep_until(observer.due).await;
             let stats = self.stats();

@@ -7,6 +7,7 @@
 mod config;
 mod drive;
 mod erlang;
+mod guard;
 #[cfg(all(test, not(perf_loom)))]
 mod replica_tests;
 mod replicas;

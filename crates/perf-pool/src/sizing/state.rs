@@ -1,4 +1,5 @@
 use super::SizingConfig;
+use super::guard::{Guard, Seen};
 use perf_core::InvalidConfig;
 use perf_core::time::{Duration, Instant};
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ pub struct Sample {
     pub acquired: u64,
     /// How long leases were held, on average since the last observation.
     pub mean_hold: Duration,
-    /// The 95th percentile of waits since the last observation; zero if nobody waited.
+    /// The 95th percentile of waits since the last observation, over all callers: zero if fewer than one in twenty waited.
     pub wait_p95: Duration,
     /// Connections allowed now.
     pub size: usize,
@@ -33,7 +34,7 @@ pub enum SizingReason {
     Waits,
     /// Much has been idle for the whole window.
     Idle,
-    /// The last growth made leases longer and served nobody: the server is the bottleneck.
+    /// More connections made leases longer and served nobody: the server is the bottleneck, whatever the load asks for.
     ServerIsTheBottleneck,
     /// Tasks that hold a connection wait for a second one: with enough of them a smaller pool stands still.
     NestedAcquires,
@@ -59,38 +60,34 @@ impl fmt::Display for Advice {
             SizingReason::Waits => "callers wait for too long",
             SizingReason::Idle => "much has been idle for the whole window",
             SizingReason::NestedAcquires => "tasks that hold a connection wait for a second one",
-            SizingReason::ServerIsTheBottleneck => "the last growth made leases longer and served nobody",
+            SizingReason::ServerIsTheBottleneck => "more made leases longer and served nobody",
         };
         write!(f, "{} connections for a load of {:.1}: {why}", self.target, self.load)
     }
 }
 
-/// The state before the last growth, until it is judged.
-#[derive(Clone, Copy, Debug)]
-struct Growth {
-    from: usize,
-    hold: Duration,
-    rate: f64,
-}
-
 /// Decides sizes from samples. Pure: it takes `now`, keeps numbers and does nothing.
+///
+/// * The pool grows to *L + β√L* connections, or beyond it when callers wait for too long. Up to a size that has proved good
+///   it does so at once, into the unknown by a sixth at a time: a load four times as high is met within ten observations.
+/// * It shrinks by one at a time, when enough has been idle for a whole window in which it did not grow. With a window of
+///   sixty observations the direction changes twice a minute at most, whatever the noise.
+/// * A growth that made leases longer and served nobody more is taken back at the next observation. That size, the knee of
+///   the server, is exceeded only by one connection for one observation, after a window, then two, up to sixteen.
 #[derive(Clone, Debug)]
 pub struct Controller {
     config: SizingConfig,
     last: Option<(Sample, Instant)>,
     loads: VecDeque<f64>,
+    /// Observations in a row that saw much idle, and since the last growth.
     idle_for: usize,
-    growth: Option<Growth>,
+    guard: Guard,
     /// The smallest size at which no task has been seen to wait for a second connection.
     floor: usize,
-    /// The size beyond which the server gets slower, and for how many observations that is believed.
-    knee: Option<(usize, usize)>,
 }
 
-/// Holds this much longer after a growth…
-const LONGER: f64 = 1.2;
-/// …with a throughput not even this much higher mean that the server is the bottleneck.
-const GAIN: f64 = 1.05;
+/// A pool of which so much is in use has nothing left to give.
+const BUSY: f64 = 0.9;
 
 impl Controller {
     /// A controller that knows nothing yet.
@@ -99,78 +96,75 @@ impl Controller {
     /// As [`SizingConfig::validate`].
     pub fn new(config: SizingConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self {
-            config,
-            last: None,
-            loads: VecDeque::new(),
-            idle_for: 0,
-            growth: None,
-            floor: 0,
-            knee: None,
-        })
+        let guard = Guard::new(config.window);
+        Ok(Self { config, last: None, loads: VecDeque::new(), idle_for: 0, guard, floor: 0 })
     }
 
     /// Takes in what was seen at `now`, about a second after the last time, and advises a size.
     pub fn observe(&mut self, sample: Sample, now: Instant) -> Advice {
         let Some((last, at)) = self.last.replace((sample, now)) else {
+            self.guard.found(sample.size);
             return self.advise(sample.size, SizingReason::Steady, 0.0);
         };
         let elapsed = now.saturating_duration_since(at).as_secs_f64();
         if elapsed <= 0.0 {
             return self.advise(sample.size, SizingReason::Steady, self.load());
         }
-        let rate = sample.acquired.saturating_sub(last.acquired) as f64 / elapsed;
-        self.remember(rate * sample.mean_hold.as_secs_f64());
-        self.idle_for = if self.is_idle(sample) { self.idle_for + 1 } else { 0 };
+        let leases = sample.acquired.saturating_sub(last.acquired) as f64;
+        let (hold, rate) = (sample.mean_hold.as_secs_f64(), leases / elapsed);
+        let load = rate * hold;
+        let seen = Seen {
+            size: sample.size,
+            hold,
+            rate,
+            leases,
+            full: sample.wait_p95 > self.config.wait_goal,
+            busy: load > BUSY * sample.size as f64,
+        };
+        self.remember(load);
+        self.idle_for = if self.is_idle(seen, load) { self.idle_for + 1 } else { 0 };
         if sample.nested > last.nested {
             self.floor = self.floor.max((sample.size + 1).min(self.config.max));
         }
-        let (mut target, mut reason) = self.decide(sample, rate);
+        let (mut target, mut reason) = self.decide(seen, seen.busy || sample.idle == 0);
         if target < self.floor {
             (target, reason) = (self.floor, SizingReason::NestedAcquires);
-        }
-        if target > sample.size && self.growth.is_none() {
-            self.growth = Some(Growth { from: sample.size, hold: sample.mean_hold, rate });
         }
         self.advise(target, reason, self.load())
     }
 
-    fn decide(&mut self, sample: Sample, rate: f64) -> (usize, SizingReason) {
-        if let Some(size) = self.judge(sample, rate) {
+    fn decide(&mut self, seen: Seen, none_idle: bool) -> (usize, SizingReason) {
+        if self.guard.settles() {
+            return (seen.size, SizingReason::ServerIsTheBottleneck);
+        }
+        if let Some(size) = self.guard.judge(seen) {
+            // The load that was measured beyond the knee is the server's slowness, not anybody's demand.
+            self.loads.clear();
+            self.idle_for = 0;
             return (size, SizingReason::ServerIsTheBottleneck);
         }
         let load = self.load();
-        let wanted = (load + self.config.beta * load.sqrt()).ceil() as usize;
-        if wanted > sample.size {
-            return (wanted, SizingReason::Load);
+        let staffed = (load + self.config.beta * load.sqrt()).ceil() as usize;
+        let (mut wanted, mut reason) = (staffed, SizingReason::Load);
+        if seen.full && none_idle {
+            let more = if seen.busy { self.guard.next(seen.size) } else { seen.size + 1 };
+            if more > wanted {
+                (wanted, reason) = (more, SizingReason::Waits);
+            }
         }
-        if sample.wait_p95 > self.config.wait_goal && sample.idle == 0 {
-            return (sample.size + (sample.size / 4).max(1), SizingReason::Waits);
+        if wanted > seen.size {
+            let Some(target) = self.guard.grow(seen, wanted) else {
+                return (seen.size, SizingReason::ServerIsTheBottleneck);
+            };
+            self.idle_for = 0;
+            return (target, reason);
         }
         // A tenth of slack keeps the noise of a steady load from moving the size to and fro.
-        let slack = (sample.size / 10).max(1);
-        if self.idle_for >= self.config.window && wanted + slack < sample.size {
-            return (sample.size - 1, SizingReason::Idle);
+        let slack = (seen.size / 10).max(1);
+        if self.idle_for >= self.config.window && staffed + slack < seen.size {
+            return (seen.size - 1, SizingReason::Idle);
         }
-        (sample.size, SizingReason::Steady)
-    }
-
-    /// Looks back at the last growth. Returns the size to go back to if it did harm.
-    fn judge(&mut self, sample: Sample, rate: f64) -> Option<usize> {
-        if let Some((_, believed)) = &mut self.knee {
-            *believed -= 1;
-        }
-        self.knee = self.knee.filter(|(_, believed)| *believed > 0);
-        // Judged at the next observation: a pool that went on growing meanwhile would hide the harm behind sheer number.
-        let Growth { from, hold, rate: before } = self.growth.take()?;
-        let slower = sample.mean_hold.as_secs_f64() > hold.as_secs_f64() * LONGER;
-        if !(slower && rate < before * GAIN) {
-            return None;
-        }
-        self.knee = Some((from, self.config.window));
-        // The load that was measured beyond the knee is the server's slowness, not anybody's demand.
-        self.loads.clear();
-        Some(from)
+        (seen.size, SizingReason::Steady)
     }
 
     fn remember(&mut self, load: f64) {
@@ -188,14 +182,12 @@ impl Controller {
         sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
     }
 
-    fn is_idle(&self, sample: Sample) -> bool {
-        let latest = self.loads.back().copied().unwrap_or(0.0);
-        let unused = 1.0 - latest / sample.size.max(1) as f64;
-        unused > self.config.idle_share && sample.wait_p95 <= self.config.wait_goal
+    fn is_idle(&self, seen: Seen, load: f64) -> bool {
+        let unused = 1.0 - load / seen.size.max(1) as f64;
+        unused > self.config.idle_share && !seen.full
     }
 
     fn advise(&self, target: usize, reason: SizingReason, load: f64) -> Advice {
-        let most = self.knee.map_or(self.config.max, |(size, _)| size.min(self.config.max));
-        Advice { target: target.clamp(self.config.min.min(most), most), reason, load }
+        Advice { target: target.clamp(self.config.min, self.config.max), reason, load }
     }
 }
