@@ -56,7 +56,7 @@ impl Tuned<queries::Sqlite, perfkit::pool::Sqlite> {
         };
         let stack = stack(serve).await?;
         let (reads, writes) = (stack.sqlite(READS)?, stack.sqlite(WRITES)?);
-        Self::run(stack, serve.shared.is_some(), reads, writes, indexes).await
+        Box::pin(Self::run(stack, serve.shared.is_some(), reads, writes, indexes)).await
     }
 }
 
@@ -69,7 +69,7 @@ impl Tuned<queries::Postgres, perfkit::pool::Postgres> {
         };
         let stack = stack(serve).await?;
         let (reads, writes) = (stack.postgres(READS)?, stack.postgres(WRITES)?);
-        Self::run(stack, serve.shared.is_some(), reads, writes, indexes).await
+        Box::pin(Self::run(stack, serve.shared.is_some(), reads, writes, indexes)).await
     }
 }
 
