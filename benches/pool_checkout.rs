@@ -1,7 +1,11 @@
 //! What does it cost to take a connection and give it back? Ours beside deadpool, bb8, mobc, fast_pool and sqlx's pool.
 //!
 //! `uncontended`: one task, an idle connection. `contended`: 64 tasks on 8 connections and 2 workers, the connection held
-//! over one yield. `fairness`: the same for a fixed time; turns per task (Jain's index) and the waits of single callers.
+//! over one yield. `fairness`: the same in rounds of a fixed time, the pools taking turns; turns per task (Jain's index) and
+//! the waits of single callers, of which the median over the rounds is reported: a wait of one in a thousand is as long as
+//! what the machine was doing at that moment, which is not the same from one round to the next.
+//!
+//! An argument chooses one of `uncontended`, `contention` and `fairness`.
 
 #![expect(
     clippy::print_stdout,
@@ -217,6 +221,13 @@ fn uncontended(runtime: &Runtime, size: usize) {
     let allocations = (0..5).map(|_| allocations_during(|| ours(100_000))).min().unwrap_or(u64::MAX);
     println!("allocations in 100,000 checkouts: {allocations}");
     assert_eq!(allocations, 0, "a checkout must not allocate");
+    let list =
+        vec![pools.ours.clone(), perf_pool::Pool::builder(Null).build().expect("a valid configuration")];
+    let balanced = perf_pool::balance::BalancedPool::new("balanced", list);
+    let mut of_several = repeat(runtime, take!(balanced, acquire, borrowed));
+    let allocations = (0..5).map(|_| allocations_during(|| of_several(10_000))).min().unwrap_or(u64::MAX);
+    println!("allocations in 10,000 checkouts from one of two endpoints: {allocations}");
+    assert_eq!(allocations, 0, "neither must choosing an endpoint");
     Contest::new(format!("pool_checkout/uncontended/{size}"))
         .entry("ours", ours)
         .entry("deadpool", repeat(runtime, take!(pools.deadpool, get, borrowed)))
@@ -240,25 +251,40 @@ fn contended(runtime: &Runtime, tasks: u64, size: usize) {
         .run();
 }
 
-/// How evenly turns are dealt and how long single callers wait.
+/// How evenly turns are dealt and how long single callers wait, in one round of one pool.
+#[derive(Clone, Copy)]
 struct Fairness {
     jain: f64,
-    p999: Duration,
-    cycles: usize,
+    /// Half of the waits, 99 % and 99.9 % of them, and all, in microseconds.
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    most: f64,
+    cycles: f64,
+    /// How often the system took the processor away from a thread that was running.
+    preempted: f64,
 }
+
+/// One round takes this long, so that a pause of the machine spoils some rounds and not the figure.
+const ROUND: Duration = Duration::from_millis(200);
+
+/// Rounds of each pool, in turn; the median of them is reported.
+const ROUNDS: usize = 31;
 
 fn fairness<F, Fut>(runtime: &Runtime, tasks: usize, take: F) -> Fairness
 where
     F: Fn() -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Duration> + Send,
 {
+    let preempted = preemptions();
+    let (mut turns, mut waits) = (Vec::new(), Vec::new());
     runtime.block_on(async {
-        let end = time::now() + Duration::from_secs(2);
+        let end = time::now() + ROUND;
         let running: Vec<_> = (0..tasks)
             .map(|_| {
                 let take = take.clone();
                 tokio::spawn(async move {
-                    let mut waits = Vec::with_capacity(1 << 16);
+                    let mut waits = Vec::with_capacity(1 << 14);
                     while time::now() < end {
                         waits.push(take().await);
                     }
@@ -266,18 +292,44 @@ where
                 })
             })
             .collect();
-        let mut turns = Vec::new();
-        let mut waits = Vec::new();
         for task in running {
             let own = task.await.expect("a task of a benchmark ends");
             turns.push(own.len() as f64);
             waits.extend(own);
         }
-        waits.sort_unstable();
-        let (sum, squares) = (turns.iter().sum::<f64>(), turns.iter().map(|t| t * t).sum::<f64>());
-        let p999 = waits[waits.len() * 999 / 1000];
-        Fairness { jain: sum * sum / (turns.len() as f64 * squares), p999, cycles: waits.len() }
-    })
+    });
+    let preempted = preemptions().saturating_sub(preempted) as f64;
+    waits.sort_unstable();
+    let (sum, squares) = (turns.iter().sum::<f64>(), turns.iter().map(|t| t * t).sum::<f64>());
+    let share = |of_thousand: usize| waits[(waits.len() - 1) * of_thousand / 1000].as_secs_f64() * 1e6;
+    Fairness {
+        jain: sum * sum / (turns.len() as f64 * squares),
+        p50: share(500),
+        p99: share(990),
+        p999: share(999),
+        most: share(1000),
+        cycles: waits.len() as f64,
+        preempted,
+    }
+}
+
+/// Times that a thread of this process lost its processor while it had work, as far as the system counts them.
+fn preemptions() -> u64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    let of = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("nonvoluntary_ctxt_switches"))?;
+        line.split_whitespace().last()?.parse::<u64>().ok()
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| of(std::fs::read_to_string(thread.path().join("status")).ok()?))
+        .sum()
+}
+
+fn median(rounds: &[Fairness], figure: impl Fn(&Fairness) -> f64) -> f64 {
+    let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 macro_rules! timed {
@@ -300,28 +352,62 @@ macro_rules! timed {
 fn compare_fairness(runtime: &Runtime, tasks: usize, size: usize) {
     let pools = runtime.block_on(Pools::new(size));
     runtime.block_on(pools.ours.warm_up()).expect("connections");
-    let rows = [
-        ("ours", fairness(runtime, tasks, timed!(pools.ours, acquire))),
-        ("deadpool", fairness(runtime, tasks, timed!(pools.deadpool, get))),
-        ("bb8", fairness(runtime, tasks, timed!(pools.bb8, get))),
-    ];
-    for (name, Fairness { jain, p999, cycles }) in &rows {
-        println!("fairness {tasks}on{size} {name}: jain={jain:.5} p99.9={p999:?} cycles={cycles}");
+    let mut rounds = [const { Vec::new() }; 3];
+    for round in 0..=ROUNDS {
+        for turn in 0..3 {
+            let which = (round + turn) % 3;
+            let fair = match which {
+                0 => fairness(runtime, tasks, timed!(pools.ours, acquire)),
+                1 => fairness(runtime, tasks, timed!(pools.deadpool, get)),
+                _ => fairness(runtime, tasks, timed!(pools.bb8, get)),
+            };
+            // The first round is for warming up.
+            if round > 0 {
+                rounds[which].push(fair);
+            }
+        }
     }
-    let (ours, deadpool) = (rows[0].1.p999.as_secs_f64() * 1e6, rows[1].1.p999.as_secs_f64() * 1e6);
+    for (name, rounds) in ["ours", "deadpool", "bb8"].iter().zip(&rounds) {
+        let extreme =
+            |pick: fn(f64, f64) -> f64| rounds.iter().map(|fair| fair.p999).reduce(pick).unwrap_or(0.0);
+        println!(
+            "fairness {tasks}on{size} {name}: jain={:.5} p50={:.1}us p99={:.1}us p99.9={:.1}us ({:.1} to {:.1}) \
+             most={:.0}us cycles={:.0} preempted={:.0}",
+            median(rounds, |fair| fair.jain),
+            median(rounds, |fair| fair.p50),
+            median(rounds, |fair| fair.p99),
+            median(rounds, |fair| fair.p999),
+            extreme(f64::min),
+            extreme(f64::max),
+            median(rounds, |fair| fair.most),
+            median(rounds, |fair| fair.cycles),
+            median(rounds, |fair| fair.preempted),
+        );
+    }
+    let [ours, deadpool, bb8] = [0, 1, 2].map(|which| median(&rounds[which], |fair| fair.p999));
     println!(
-        "ratio pool_checkout/p99.9_wait_us/{tasks}on{size} ours={ours:.1} deadpool={deadpool:.1} ours/deadpool={:.2}",
-        ours / deadpool
+        "ratio pool_checkout/p99.9_wait_us/{tasks}on{size} ours={ours:.1} deadpool={deadpool:.1} bb8={bb8:.1} \
+         ours/deadpool={:.2} ours/bb8={:.2}",
+        ours / deadpool,
+        ours / bb8
     );
 }
 
 fn main() {
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let asked = |name: &str| wanted.as_deref().is_none_or(|wanted| name.contains(wanted));
     let one = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    uncontended(&one, 1);
-    uncontended(&one, 64);
+    if asked("uncontended") {
+        uncontended(&one, 1);
+        uncontended(&one, 64);
+    }
     let two = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    contended(&two, 64, 8);
-    contended(&two, 8, 8);
-    compare_fairness(&two, 64, 8);
-    compare_fairness(&two, 1000, 50);
+    if asked("contention") {
+        contended(&two, 64, 8);
+        contended(&two, 8, 8);
+    }
+    if asked("fairness") {
+        compare_fairness(&two, 64, 8);
+        compare_fairness(&two, 1000, 50);
+    }
 }
