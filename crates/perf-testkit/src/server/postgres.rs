@@ -22,6 +22,8 @@ const PASSWORD: &str = "perf-testkit";
 pub struct PostgresBuilder {
     settings: Vec<(String, String)>,
     password: bool,
+    /// How to reach the server this one follows.
+    primary: Option<String>,
 }
 
 impl PostgresBuilder {
@@ -43,6 +45,14 @@ impl PostgresBuilder {
         self
     }
 
+    /// Makes the server a standby: it begins as a copy of `primary` and streams what is written there. It takes reads only,
+    /// and must not have fewer connections, workers or locks than the primary.
+    pub fn standby_of(mut self, primary: &PostgresServer) -> Self {
+        let secret = if primary.password { format!(" password={PASSWORD}") } else { String::new() };
+        self.primary = Some(format!("host=127.0.0.1 port={} user={USER}{secret}", primary.port()));
+        self
+    }
+
     /// Starts the server and waits until it accepts connections.
     ///
     /// # Errors
@@ -57,10 +67,15 @@ impl PostgresBuilder {
             let port = Port::reserve()?;
             let directory = Directory::create("postgres", account, Signal::QUIT)?;
             let data = directory.subdirectory("data", account)?;
-            let key = format!("postgres-{}-1", tools.version()?);
-            template::fill(&key, &data, account, |path| tools.initialise(path, account))?;
+            match &self.primary {
+                Some(primary) => tools.copy(primary, &data, account)?,
+                None => {
+                    let key = format!("postgres-{}-1", tools.version()?);
+                    template::fill(&key, &data, account, |path| tools.initialise(path, account))?;
+                }
+            }
             self.write_access_rules(&data)?;
-            let Self { settings, password } = self;
+            let Self { settings, password, primary: _ } = self;
             let spec = PostgresSpec { program: tools.path("postgres"), settings, account };
             let instance = Instance::start(Box::new(spec), directory, port)?;
             Ok((instance, tools, password))
@@ -104,7 +119,7 @@ pub struct PostgresServer {
 impl PostgresServer {
     /// Settings before the start.
     pub fn builder() -> PostgresBuilder {
-        PostgresBuilder { settings: Vec::new(), password: false }
+        PostgresBuilder { settings: Vec::new(), password: false, primary: None }
     }
 
     /// Starts a server with the testkit's settings.
@@ -232,6 +247,15 @@ impl Tools {
         command.args(["-U", USER, "--no-sync", "--no-instructions", "--wal-segsize=1"]);
         command.args(["--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust"]);
         process::run(command, account, parent).map(drop)
+    }
+
+    /// Copies a running server, with what a standby of it needs to follow it.
+    fn copy(&self, primary: &str, data: &Path, account: Option<Account>) -> Result<(), ServerError> {
+        Binary { name: "pg_basebackup", package: PACKAGE }.find_in([self.0.clone()])?;
+        let mut command = Command::new(self.path("pg_basebackup"));
+        command.arg("-D").arg(data).arg("-d").arg(primary);
+        command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+        process::run(command, account, data.parent().unwrap_or(data)).map(drop)
     }
 }
 
