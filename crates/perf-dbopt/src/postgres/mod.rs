@@ -7,6 +7,7 @@ mod catalog;
 mod health;
 mod heuristic;
 mod inspect;
+mod operands;
 mod plan_findings;
 mod planner;
 mod repair;

@@ -69,10 +69,10 @@ impl<'c> Explainer<'c> {
 
     async fn deallocate(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.prepared) {
-            sqlx::raw_sql("deallocate perfkit_plan")
-                .execute(&mut *self.conn)
-                .await
-                .doing("forget a statement")?;
+            let gone = sqlx::raw_sql("deallocate perfkit_plan").execute(&mut *self.conn).await;
+            if let Err(error) = gone {
+                return Err(known(error)?).doing("forget a statement");
+            }
         }
         Ok(())
     }
@@ -101,6 +101,7 @@ impl<'c> Explainer<'c> {
                 }))
             }
             Err(error) => {
+                let error = known(error)?;
                 objection(&error, 0, "").map(|o| Err(step_refusal(&o))).ok_or(error).doing("plan a statement")
             }
         }
@@ -135,6 +136,18 @@ impl<'c> Explainer<'c> {
         }
         Ok(Err(SkipReason::NotPlannable(format!("no types found in {MAX_ATTEMPTS} attempts"))))
     }
+}
+
+/// An error that has a name of its own: the statement prepared a moment ago is not there, because a pooler gave this session
+/// to somebody else meanwhile.
+pub(super) fn known(error: sqlx::Error) -> Result<sqlx::Error, Error> {
+    let lost = error.as_database_error().is_some_and(|it| it.code().as_deref() == Some("26000"));
+    if !lost {
+        return Ok(error);
+    }
+    let fix =
+        "the session changed between two statements: connect directly, or through a pooler in session mode";
+    Err(Error::Unexpected(fix.to_owned()))
 }
 
 /// One text per number of parameters, so that `pg_stat_statements` sees few of them.

@@ -3,6 +3,7 @@
 //! Replacing constants by `$n` loses what the constants said: `date $1` is no syntax, `$1 + $2` no operator PostgreSQL can
 //! pick. Each error it reports says where; a rewrite or a type declared for the parameters nearby takes it one step further.
 
+use super::operands::Tokens;
 use super::rewrite::{lists_after_by, parameters, renumber, rewrite};
 use crate::advise::SkipReason;
 use crate::{Dialect, Lexer, Token, TokenKind};
@@ -37,6 +38,8 @@ pub(super) struct Repair {
     types: BTreeMap<u32, Tried>,
     pub(super) parameters: u32,
     rewritten: bool,
+    /// How many mixtures of types were tried for parameters that are arguments of one call.
+    mixed: BTreeMap<Vec<u32>, usize>,
 }
 
 /// The types tried for one parameter: from where in [`TYPES`], and how many since.
@@ -70,7 +73,7 @@ impl Repair {
     pub(super) fn new(sql: &str) -> Self {
         let (text, rewritten) = rewrite(sql);
         let parameters = parameters(&text).iter().map(|(number, _)| *number).max().unwrap_or(0);
-        Self { text, types: BTreeMap::new(), parameters, rewritten }
+        Self { text, types: BTreeMap::new(), parameters, rewritten, mixed: BTreeMap::new() }
     }
 
     pub(super) fn is_repaired(&self) -> bool {
@@ -106,10 +109,17 @@ impl Repair {
 
     /// Declares other types for the parameters an objection is about.
     fn retype(&mut self, objection: &Objection) -> bool {
-        let targets = self.targets(objection);
+        let (targets, by_name) = self.targets(objection);
         let mut moved = false;
-        if objection.message.contains("text") {
+        // The branches of a union say themselves where they differ, and a column's name which one it is.
+        if objection.message.contains("text") && !by_name && !objection.message.contains("cannot be matched")
+        {
             moved |= self.type_outputs();
+        }
+        if targets.iter().all(|number| self.types.get(number).is_some_and(|tried| tried.further >= 2))
+            && self.mix(&targets)
+        {
+            return true;
         }
         for number in targets {
             moved |= self.advance(number, &objection.code);
@@ -132,6 +142,36 @@ impl Repair {
         true
     }
 
+    /// Two or three arguments of a call that were numbers together and texts together may be one of each. Says whether there
+    /// was a mixture left.
+    fn mix(&mut self, targets: &[u32]) -> bool {
+        let mut targets = targets.to_vec();
+        targets.sort_unstable();
+        targets.dedup();
+        if !(2..=3).contains(&targets.len()) {
+            return false;
+        }
+        let kinds =
+            |mixture: usize| (0..targets.len() as u32).map(move |place| mixture / 3_usize.pow(place) % 3);
+        let tried = self.mixed.entry(targets.clone()).or_default();
+        let all = 3_usize.pow(targets.len() as u32);
+        // All integers and all texts were tried before.
+        let is_new = |mixture: &usize| {
+            !kinds(*mixture).all(|kind| kind == 0) && !kinds(*mixture).all(|kind| kind == 1)
+        };
+        let Some(mixture) = (*tried..all).find(is_new) else { return false };
+        *tried = mixture + 1;
+        for (number, kind) in targets.iter().zip(kinds(mixture)) {
+            let type_at = |place: usize| Tried { first: (place + TYPES.len() - 2) % TYPES.len(), further: 2 };
+            match kind {
+                0 => _ = self.types.insert(*number, type_at(0)),
+                1 => _ = self.types.insert(*number, type_at(TEXT)),
+                _ => _ = self.types.remove(number),
+            }
+        }
+        true
+    }
+
     /// A type before a constant, of any kind and origin, is no syntax before a parameter: `uuid $1` becomes `$1::uuid`.
     fn cast_typed_literal(&mut self, objection: &Objection) -> bool {
         let Some(at) = objection.at else { return false };
@@ -140,6 +180,12 @@ impl Repair {
         let Some(token) = tokens.get(place).filter(|token| token.kind == TokenKind::Parameter) else {
             return false;
         };
+        if (Tokens { text: &self.text, all: &tokens }).is_normal_form(place) {
+            let mut text = self.text.clone();
+            text.replace_range(token.start..token.end, "nfc");
+            *self = Self { rewritten: true, ..Self::new(&renumber(&text)) };
+            return true;
+        }
         let word = |index: usize| tokens[index].text(&self.text).to_ascii_lowercase();
         let mut first = place;
         // `char(3)`, `numeric(10, 2)`: back to the bracket's beginning.
@@ -177,7 +223,8 @@ impl Repair {
         let mut constants: BTreeMap<u32, String> = BTreeMap::new();
         for list in lists_after_by(&tokens, &self.text) {
             let item = &tokens[list];
-            if !item.iter().any(is_constant) {
+            // A constant by itself is the number of a column.
+            if item.len() == 1 || !item.iter().any(is_constant) {
                 continue;
             }
             for window in tokens.windows(item.len()) {
@@ -207,22 +254,26 @@ impl Repair {
         true
     }
 
-    /// The parameters an objection is about.
-    fn targets(&self, objection: &Objection) -> Vec<u32> {
+    /// The parameters an objection is about, and whether the name of their column led there.
+    fn targets(&self, objection: &Objection) -> (Vec<u32>, bool) {
         if let Some(number) = named(&objection.message) {
-            return vec![number];
+            return (vec![number], false);
         }
-        let Some(at) = objection.at else { return Vec::new() };
+        let Some(at) = objection.at else { return (Vec::new(), false) };
         let tokens: Vec<Token> = Lexer::new(&self.text, Dialect::Postgres).collect();
         let place = tokens.partition_point(|token| token.end <= at).min(tokens.len().saturating_sub(1));
-        let Some(token) = tokens.get(place) else { return Vec::new() };
+        let Some(token) = tokens.get(place) else { return (Vec::new(), false) };
         let opens = |t: &Token| t.kind == TokenKind::Open || t.text(&self.text) == "[";
         let found = if token.kind == TokenKind::Word && tokens.get(place + 1).is_some_and(opens) {
             self.inside(&tokens, place + 1)
         } else {
             self.beside(&tokens, place)
         };
-        if found.is_empty() { self.nearest(&tokens, place) } else { found }
+        if !found.is_empty() {
+            return (found, false);
+        }
+        let column = Tokens { text: &self.text, all: &tokens }.named_nearby(place);
+        if column.is_empty() { (self.nearest(&tokens, place), false) } else { (column, true) }
     }
 
     fn number(&self, token: &Token) -> Option<u32> {
@@ -275,10 +326,11 @@ impl Repair {
                     "" | "as" | "," | "union" | "intersect" | "except" | "from" | "where" | ")" | "]"
                 )
         };
+        let inserted = Tokens { text: &self.text, all: &tokens }.inserted();
         let bare: Vec<u32> = tokens
             .iter()
             .enumerate()
-            .filter(|(index, _)| alone(*index))
+            .filter(|(index, _)| alone(*index) && !inserted.contains(index))
             .filter_map(|(_, token)| self.number(token))
             .filter(|number| !self.types.contains_key(number))
             .collect();
@@ -305,13 +357,19 @@ impl Repair {
         !bare.is_empty()
     }
 
-    /// The parameters on either side of an operator, brackets skipped.
+    /// The parameters on either side of an operator, brackets skipped, and the results of a CASE before it.
     fn beside(&self, tokens: &[Token], place: usize) -> Vec<u32> {
         let bracket = |token: &&Token| !matches!(token.kind, TokenKind::Open | TokenKind::Close);
         let before = tokens[..place].iter().rev().find(bracket).and_then(|token| self.number(token));
         let own = self.number(&tokens[place]);
         let after = tokens[place + 1..].iter().find(bracket).and_then(|token| self.number(token));
-        before.into_iter().chain(own).chain(after).collect()
+        let ends_case = place > 0 && tokens[place - 1].text(&self.text).eq_ignore_ascii_case("end");
+        let results = if ends_case {
+            Tokens { text: &self.text, all: tokens }.case_results(place - 1)
+        } else {
+            Vec::new()
+        };
+        results.into_iter().chain(before).chain(own).chain(after).collect()
     }
 
     fn nearest(&self, tokens: &[Token], place: usize) -> Vec<u32> {

@@ -4,6 +4,8 @@
 mod fingerprints;
 #[cfg(all(test, feature = "mysql"))]
 mod mariadb;
+#[cfg(all(test, feature = "postgres"))]
+mod nasty;
 #[cfg(all(test, feature = "sqlite"))]
 mod observing_sqlite;
 #[cfg(all(test, feature = "postgres"))]
