@@ -37,6 +37,8 @@ pub enum FindingKind {
     SequenceEnd,
     /// A session holds a transaction open and does nothing.
     IdleInTransaction,
+    /// Something keeps VACUUM from removing dead rows: an old transaction, a prepared one, a slot, a query on a standby.
+    VacuumHeldBack,
     /// A replication slot nobody reads holds back the log.
     InactiveSlot,
     /// A constraint that was never checked for the rows that were there.

@@ -1,5 +1,5 @@
 use super::catalog::{self, Catalog};
-use super::planner::{Explainer, Plannable, number, text};
+use super::planner::{Explainer, Plannable, known, number, text};
 use super::variants::CommonValues;
 use crate::advise::{
     Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Problem, Shape, SkipReason, Skipped,
@@ -170,7 +170,10 @@ pub(super) fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
     if let Some(name) = shape.unknown.iter().find(|name| catalog.foreign.contains(name)) {
         return Some(SkipReason::ForeignTable(name.clone()));
     }
-    let system = |name: &String| name.starts_with("pg_") || name.starts_with("hypopg");
+    if let Some(name) = shape.unknown.iter().find(|name| catalog.temporary.contains(name)) {
+        return Some(SkipReason::Unavailable(format!("temporary table {name}")));
+    }
+    let system = |name: &String| name.starts_with("pg_") || catalog.extensions.contains(name);
     if shape.tables.is_empty() && !shape.unknown.is_empty() && shape.unknown.iter().all(system) {
         return Some(SkipReason::SystemRelation);
     }
@@ -221,7 +224,9 @@ impl<'c> HypoPg<'c> {
     /// Replaces the candidates; they are numbered in this order.
     pub fn offer(&mut self, candidates: &[IndexDef]) {
         self.candidates = candidates.iter().map(|def| def.create(Dialect::Postgres, "")).collect();
-        self.homes = candidates.iter().map(|def| (def.schema.clone(), def.table.clone())).collect();
+        let home =
+            |def: &IndexDef| (def.schema.clone().or_else(|| Some("public".to_owned())), def.table.clone());
+        self.homes = candidates.iter().map(home).collect();
         // Numbers now mean other indexes: none of those in the session is one of them.
         self.stale.extend(std::mem::take(&mut self.present).into_values());
     }
@@ -334,7 +339,7 @@ impl<'c> HypoPg<'c> {
             Ok(rows) => rows,
             Err(error) => {
                 self.reset().await?;
-                return Err(error).doing("plan a statement");
+                return Err(known(error)?).doing("plan a statement");
             }
         };
         self.present.retain(|number, _| !leaving.contains(number));

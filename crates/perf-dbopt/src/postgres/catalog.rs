@@ -15,14 +15,19 @@ pub(super) struct Catalog {
     /// The share of each table's pages known to be visible to all.
     pub(super) visible: Vec<f64>,
     pub(super) foreign: Vec<String>,
+    /// Relations that belong to an extension.
+    pub(super) extensions: Vec<String>,
+    /// Tables of one session.
+    pub(super) temporary: Vec<String>,
 }
 
 const TABLES: &str = "select c.oid::int8, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::float8, \
-    case when c.relpages > 0 then c.relallvisible::float8 / c.relpages else 1 end, c.relkind::text \
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-    where c.relkind in ('r', 'p', 'm', 'f') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema') \
+    case when c.relpages > 0 then c.relallvisible::float8 / c.relpages else 1 end, c.relkind::text, \
+    c.relpersistence = 't', e.owns from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+    cross join lateral (select exists (select 1 from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid \
+      and d.deptype = 'e') as owns) e \
+    where (c.relkind in ('r', 'p', 'm', 'f') or (c.relkind = 'v' and e.owns)) and n.nspname not in ('pg_catalog', 'information_schema') \
     and n.nspname not like 'pg\\_toast%' \
-    and not exists (select 1 from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') \
     order by (n.nspname = 'public') desc, n.nspname, c.relname";
 
 const COLUMNS: &str = "select a.attrelid::int8, a.attname::text, t.typname::text, a.attlen::int4, a.attalign::text, t.typcategory::text, \
@@ -48,12 +53,25 @@ const INDEXES: &str = "select i.indrelid::int8, x.relname::text, i.indisunique, 
     order by i.indrelid, i.indexrelid, k.n";
 
 pub(super) async fn read(conn: &mut PgConnection) -> Result<Catalog, Error> {
-    let mut catalog = Catalog { schema: Schema::default(), sizes: vec![], visible: vec![], foreign: vec![] };
+    let mut catalog = Catalog {
+        schema: Schema::default(),
+        sizes: vec![],
+        visible: vec![],
+        foreign: vec![],
+        extensions: vec![],
+        temporary: vec![],
+    };
     let (mut tables, mut places) = (Vec::new(), HashMap::new());
     for row in sqlx::query(TABLES).persistent(false).fetch_all(&mut *conn).await.doing("list the tables")? {
         let (schema, name, kind): (String, String, String) = (row.get(1), row.get(2), row.get(5));
-        if kind == "f" {
-            catalog.foreign.push(name);
+        let apart = match (row.get::<bool, _>(7), row.get::<bool, _>(6), &*kind) {
+            (true, ..) => Some(&mut catalog.extensions),
+            (_, true, _) => Some(&mut catalog.temporary),
+            (.., "f") => Some(&mut catalog.foreign),
+            _ => None,
+        };
+        if let Some(names) = apart {
+            names.push(name);
             continue;
         }
         let mut table = Table::new(Some(schema), name);

@@ -4,6 +4,7 @@ mod activity;
 mod advisor;
 mod apply;
 mod catalog;
+mod checks;
 mod health;
 mod heuristic;
 mod inspect;
@@ -14,6 +15,7 @@ mod repair;
 mod rewrite;
 mod size;
 mod sources;
+mod uses;
 mod variants;
 
 pub use activity::{ActivitySamples, Doings};
@@ -24,8 +26,9 @@ pub use apply::{
     Verdict, VerifyPolicy, judge,
 };
 pub use health::{Growth, Host, TableSizes, advise_settings, bloat};
-pub use inspect::{inspect, maintain};
+pub use inspect::{InspectPolicy, inspect, inspect_with, maintain};
 pub use plan_findings::{PlanFinding, PlanFindingKind, analyze, plan_findings};
 pub use planner::{Explained, Explainer};
 pub use size::{ColumnSize, IndexSize};
 pub use sources::{Capability, StatementDelta, StatementsDelta, StatementsSnapshot};
+pub use uses::IndexUses;

@@ -18,6 +18,8 @@ mod postgres_health;
 mod postgres_inspect;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_plans;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_standby;
 #[cfg(test)]
 mod search;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share may unwrap as tests may")]
 
 use crate::shop;
-use perf_dbopt::advise::{Advice, AdvisorConfig, Evidence, SkipReason, WhatIf};
+use perf_dbopt::advise::{Advice, AdvisorConfig, Evidence, IndexDef, SkipReason, WhatIf};
 use perf_dbopt::postgres::PostgresAdvisor;
 use perf_dbopt::{Dialect, Workload};
 use perf_testkit::PostgresServer;
@@ -99,6 +99,88 @@ async fn b1_7_a_statement_is_also_planned_with_frequent_values_of_an_uneven_colu
     assert!(index.serves[0].calls < 20, "only the calls that ask for the rare value gain: {advice}");
     let page = format!("{advice}");
     assert!(!page.contains("open") && !page.contains("done"), "values are not shown: {page}");
+}
+
+#[tokio::test]
+async fn b1_8_a_plan_is_never_one_made_for_other_indexes() {
+    let (_server, mut conn) = shop().await;
+    let sql = "select id from orders where customer = $1 and day = $2";
+    let workload = Workload::new(Dialect::Postgres).with(sql, 1);
+    let mut posed = PostgresAdvisor::default().pose(&mut conn, &workload).await.unwrap();
+    let alone = |column: &str| {
+        posed.definitions.iter().position(|def| def.columns().collect::<Vec<_>>() == [column]).unwrap()
+    };
+    let (customer, day) = (alone("customer"), alone("day"));
+    let bare = posed.planner.plan(0, &[]).await.unwrap();
+    for wanted in [vec![customer], vec![], vec![day], vec![customer], vec![]] {
+        let plan = posed.planner.plan(0, &wanted).await.unwrap();
+        assert_eq!(plan.used, wanted);
+        assert_eq!(plan.cost < bare.cost, !wanted.is_empty(), "{plan:?} {bare:?}");
+    }
+    posed.planner.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn b2_no_more_hypothetical_indexes_are_there_at_once_than_a_session_bears() {
+    /// All lists of `length` different columns.
+    fn lists(columns: &[&'static str], length: usize) -> Vec<Vec<&'static str>> {
+        if length == 0 {
+            return vec![Vec::new()];
+        }
+        let shorter = lists(columns, length - 1);
+        let longer = |list: &Vec<&'static str>, column: &&'static str| [list.as_slice(), &[*column]].concat();
+        let pairs = shorter.iter().flat_map(|list| columns.iter().map(move |column| (list, column)));
+        pairs
+            .filter(|(list, column)| !list.contains(column))
+            .map(|(list, column)| longer(list, column))
+            .collect()
+    }
+
+    let (_server, mut conn) = shop().await;
+    let workload = Workload::new(Dialect::Postgres)
+        .with("select id from orders where customer = $1", 1)
+        .with("select product from stock where amount = $1", 1);
+    let mut posed = PostgresAdvisor::default().pose(&mut conn, &workload).await.unwrap();
+    let mut defs = Vec::new();
+    for list in lists(&["id", "customer", "status", "total", "day", "at", "deleted_at"], 4) {
+        defs.push(IndexDef::on("orders", list));
+    }
+    let own = defs.len();
+    for list in lists(&["product", "place", "amount", "cost", "updated"], 5) {
+        for keys in [3, 4] {
+            defs.push(IndexDef::on("stock", list[..keys].to_vec()).including(list[keys..].to_vec()));
+        }
+    }
+    posed.planner.offer(&defs);
+    let (orders, stock): (Vec<_>, Vec<_>) = (0..defs.len()).partition(|number| *number < own);
+    assert!(
+        own < 1000 && defs.len() > 1000,
+        "more than are kept, though either table's are not: {}",
+        defs.len()
+    );
+    let used = posed.planner.plan(0, &orders).await.unwrap().used;
+    assert!(used.iter().all(|number| defs[*number].columns().next() == Some("customer")), "{used:?}");
+    let used = posed.planner.plan(1, &stock).await.unwrap().used;
+    assert!(!used.is_empty() && used.iter().all(|number| defs[*number].columns().next() == Some("amount")));
+    // Not given back, so they are still there.
+    drop(posed);
+    let there: i64 = sqlx::query_scalar("select count(*) from hypopg()").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(usize::try_from(there).unwrap(), stock.len());
+}
+
+#[tokio::test]
+async fn b2_covering_indexes_come_with_a_warning_while_pages_are_not_known_to_be_visible() {
+    let (server, mut conn) = shop().await;
+    let sql = "select product, quantity, price from item where product between $1 and $2";
+    let workload = Workload::new(Dialect::Postgres).with(sql, 1000);
+    let advise = async |conn: &mut PgConnection| {
+        let advice = PostgresAdvisor::default().advise(conn, &workload).await.unwrap();
+        assert!(advice.create.iter().any(|index| !index.index.include.is_empty()), "{advice}");
+        advice.warnings.iter().any(|warning| warning.contains("run VACUUM"))
+    };
+    assert!(!advise(&mut conn).await, "all pages are known to be");
+    server.sql("update pg_class set relallvisible = relpages * 0.79 where relname = 'item'").await.unwrap();
+    assert!(advise(&mut conn).await);
 }
 
 #[tokio::test]
@@ -219,13 +301,31 @@ async fn a_log_in_the_order_of_its_time_gets_block_ranges_when_room_is_short() {
 }
 
 #[tokio::test]
-async fn b1_4_foreign_and_system_tables_are_skipped() {
+async fn b1_4_foreign_temporary_and_system_tables_are_skipped() {
     let (server, mut conn) = shop().await;
     server.sql("create extension postgres_fdw; create server s foreign data wrapper postgres_fdw; create foreign table far (a int) server s").await.unwrap();
+    server
+        .sql("alter table stock rename to tracked; alter extension hypopg add table tracked")
+        .await
+        .unwrap();
+    sqlx::raw_sql("create temp table basket (a int)").execute(&mut conn).await.unwrap();
     let workload = Workload::new(Dialect::Postgres)
         .with("select * from far where a = $1", 1)
-        .with("select * from pg_class where relname = $1", 1);
+        .with("select * from pg_class where relname = $1", 1)
+        .with("select * from tracked where amount = $1", 1)
+        .with("select * from hypopg_list_indexes where index_name = $1", 1)
+        .with("select * from basket where a = $1", 1);
     let advice = PostgresAdvisor::default().advise(&mut conn, &workload).await.unwrap();
     let reasons: Vec<_> = advice.skipped.iter().map(|s| s.reason.clone()).collect();
-    assert_eq!(reasons, [SkipReason::ForeignTable("far".to_owned()), SkipReason::SystemRelation]);
+    assert_eq!(
+        reasons,
+        [
+            SkipReason::ForeignTable("far".to_owned()),
+            SkipReason::SystemRelation,
+            SkipReason::SystemRelation,
+            SkipReason::SystemRelation,
+            SkipReason::Unavailable("temporary table basket".to_owned()),
+        ]
+    );
+    assert!(advice.create.is_empty(), "{advice}");
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share may unwrap as tests may")]
 
 use crate::shop;
-use perf_dbopt::advise::{Advice, AdvisorConfig};
+use perf_dbopt::advise::{Advice, AdvisorConfig, Evidence};
 use perf_dbopt::postgres::{
     ApplyPolicy, Capability, IndexApplier, IndexOutcome, JsonLines, PostgresAdvisor, Refusal,
     StatementsSnapshot, Trial, TrialOutcome, TrialPolicy, Verdict, VerifyPolicy, judge,
@@ -61,7 +61,7 @@ fn yes() -> Apply {
 
 async fn indexes(server: &PostgresServer) -> String {
     server
-        .sql("select c.relname, i.indisvalid, obj_description(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname like 'perfidx%' order by 1")
+        .sql("select c.relname, i.indisvalid, regexp_replace(obj_description(c.oid), '[0-9]{4}-[0-9]{2}-[0-9]{2}$', 'DAY') from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname like 'perfidx%' order by 1")
         .await
         .unwrap()
 }
@@ -80,7 +80,7 @@ async fn b5_dry_run_create_present_revert() {
     let audited = applier().audit(JsonLines::new(&directory));
     let applied = audited.apply(&mut conn, &advice, &yes()).await.unwrap();
     assert_eq!(applied.created().collect::<Vec<_>>(), [name.as_str()]);
-    assert_eq!(indexes(&server).await, format!("{name}|t|perfkit: created for test"));
+    assert_eq!(indexes(&server).await, format!("{name}|t|perfkit: {name} created for test on DAY"));
     let again = audited.apply(&mut conn, &advice, &yes()).await.unwrap();
     assert_eq!(again.outcomes, [IndexOutcome::Present { name: name.clone() }]);
     assert_eq!(audited.revert(&mut conn, &applied, &yes()).await.unwrap(), [name]);
@@ -156,6 +156,30 @@ async fn b5_1_and_b5_2_each_precondition_is_a_refusal_of_its_own() {
     assert!(matches!(refusal(&mut conn, young).await, Refusal::OldTransaction { .. }));
     run(&mut other, "rollback").await;
 
+    // Another index takes its time: each row asks for it.
+    run(&mut conn, "create function slow(int) returns int language plpgsql immutable as 'begin perform pg_sleep(1); return $1; end'").await;
+    let mut builder = PgConnection::connect(&server.url()).await.unwrap();
+    let building = tokio::spawn(async move { run(&mut builder, "create index on orders (slow(id))").await });
+    wait_for(&server, "select count(*) from pg_stat_progress_create_index", "1").await;
+    assert_eq!(refusal(&mut conn, policy()).await, Refusal::BeingRebuilt);
+    run(&mut conn, "select pg_terminate_backend(pid) from pg_stat_progress_create_index").await;
+    assert!(building.await.is_err(), "its connection was cut");
+
+    // What a session that saves a table from wraparound says it does; the words of a failed statement stay there as well.
+    let mut saver = PgConnection::connect(&server.url()).await.unwrap();
+    for (words, refused) in [
+        ("autovacuum: VACUUM public.old_orders (to prevent wraparound)", false),
+        ("autovacuum: VACUUM ANALYZE public.orders (to prevent wraparound)", true),
+    ] {
+        sqlx::raw_sql(words).execute(&mut saver).await.unwrap_err();
+        let dry = applier().dry_run(&mut conn, &advice).await.unwrap();
+        let wraparound =
+            matches!(dry.outcomes[0], IndexOutcome::Refused { refusal: Refusal::Wraparound, .. });
+        assert_eq!(wraparound, refused, "{words}: {dry:?}");
+    }
+    drop(saver);
+    wait_for(&server, "select count(*) from pg_stat_activity where query like 'autovacuum%'", "0").await;
+
     let oid: i32 =
         sqlx::query_scalar("select 'orders'::regclass::oid::int4").fetch_one(&mut other).await.unwrap();
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut other).await.unwrap();
@@ -207,6 +231,66 @@ async fn b5_4_an_invalid_index_of_ours_is_not_taken_for_success() {
     let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
     assert_eq!(applied.created().count(), 1);
     assert!(indexes(&server).await.contains("|t|"));
+    // Nor is one that somebody else says is his.
+    run(&mut conn, &format!("comment on index {name} is 'mine'; update pg_index set indisvalid = false where indexrelid = '{name}'::regclass")).await;
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert!(
+        matches!(&applied.outcomes[0], IndexOutcome::Failed { error, .. } if error.contains("not ours")),
+        "{applied:?}"
+    );
+    assert_eq!(indexes(&server).await, format!("{name}|f|mine"));
+}
+
+#[tokio::test]
+async fn b5_3_hostile_names_are_advised_built_and_dropped() {
+    let (server, mut conn) = shop().await;
+    let long = "länge".repeat(20);
+    let schema = r#""sel ""ect.x""#;
+    let table = format!(r#"{schema}."; drop table orders; --""#);
+    let column = r#""ключ"QQ"#.replace("QQ", r#""""#);
+    run(
+        &mut conn,
+        &format!(
+            "create schema {schema}; create table {table} (\"from\" int, \"a.b\nc\" text, \"{long}\" text, {column} text); \
+             insert into {table} select i % 4000, 'v' || i % 3000, 'w' || i, 'x' from generate_series(1, 20000) i; analyze"
+        ),
+    )
+    .await;
+    let cut: String = sqlx::query_scalar("select attname::text from pg_attribute where attname like 'läng%'")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert!(cut.len() <= 63 && cut != long, "the server cuts names: {cut}");
+    let workload = Workload::new(Dialect::Postgres)
+        .with(&format!("select {column} from {table} where \"from\" = $1"), 10)
+        .with(&format!("select \"from\" from {table} where \"a.b\nc\" = $1 and \"{cut}\" = $2"), 10);
+    let advice = PostgresAdvisor::default().advise(&mut conn, &workload).await.unwrap();
+    assert_eq!(advice.create.len(), 2, "{advice}");
+    let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert_eq!(applied.created().count(), 2, "{applied:?}");
+    let again = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    assert!(again.outcomes.iter().all(|it| matches!(it, IndexOutcome::Present { .. })), "{again:?}");
+    assert_eq!(applier().revert(&mut conn, &applied, &yes()).await.unwrap().len(), 2);
+    assert_eq!(indexes(&server).await, "");
+    assert_eq!(server.sql("select count(*) from orders").await.unwrap(), "50000");
+}
+
+#[tokio::test]
+async fn b5_6_an_expression_index_gets_statistics_and_every_index_says_whose_it_is() {
+    let (server, mut conn) = shop().await;
+    let advice = advice(&mut conn, "select id from customer where lower(name) = $1").await;
+    let name = &advice.create[0].name;
+    assert_eq!(
+        advice.create[0].evidence,
+        Evidence::LowerBound,
+        "the planner knows nothing of its values yet"
+    );
+    applier().apply(&mut conn, &advice, &yes()).await.unwrap();
+    let today = server.sql("select (now() at time zone 'utc')::date").await.unwrap();
+    let comment = server.sql(&format!("select obj_description('{name}'::regclass)")).await.unwrap();
+    assert_eq!(comment, format!("perfkit: {name} created for test on {today}"));
+    let known = format!("select n_distinct from pg_stats where tablename = '{name}'");
+    assert_eq!(server.sql(&known).await.unwrap(), "-1", "every name is another");
 }
 
 #[tokio::test]
@@ -329,7 +413,10 @@ async fn b5_7_killed_at_any_step_the_next_run_completes_or_cleans() {
         wait_for(&server, "select count(*) from pg_stat_activity where query like 'CREATE INDEX CONC%' and state = 'active' and pid <> pg_backend_pid()", "0").await;
         applier().repair(&mut conn, &yes()).await.unwrap();
         let left = indexes(&server).await;
-        assert!(left.is_empty() || left.ends_with("|t|perfkit: found by test"), "{left}");
+        assert!(
+            left.is_empty() || left.ends_with(" found by test on DAY") && left.contains("|t|perfkit: "),
+            "{left}"
+        );
         let applied = applier().apply(&mut conn, &advice, &yes()).await.unwrap();
         assert!(
             matches!(&applied.outcomes[0], IndexOutcome::Created { .. } | IndexOutcome::Present { .. }),
@@ -416,6 +503,27 @@ async fn b6_snapshots_are_compared_and_a_reset_reads_as_a_restart() {
     let delta = StatementsSnapshot::take(&mut conn).await.unwrap().since(&earlier);
     assert!(delta.statements.values().any(|s| s.measured.calls == 2), "{delta:?}");
     assert!(delta.workload().queries.len() >= 2);
+}
+
+#[tokio::test]
+async fn b6_evicted_statements_make_the_difference_incomplete() {
+    let server = PostgresServer::builder()
+        .preload("pg_stat_statements")
+        .setting("pg_stat_statements.max", "100")
+        .start()
+        .await
+        .unwrap();
+    let mut conn = PgConnection::connect(&server.url()).await.unwrap();
+    // Found wherever it was created.
+    run(&mut conn, "create schema \"sta.ts\"; create extension pg_stat_statements schema \"sta.ts\"").await;
+    let before = StatementsSnapshot::take(&mut conn).await.unwrap();
+    assert!(!StatementsSnapshot::take(&mut conn).await.unwrap().since(&before).incomplete);
+    for n in 0..150 {
+        run(&mut conn, &format!("select 1 as column_{n}{}", ", 1".repeat(n))).await;
+    }
+    let delta = StatementsSnapshot::take(&mut conn).await.unwrap().since(&before);
+    assert!(delta.incomplete && !delta.restarted, "{delta:?}");
+    assert!(!Capability::missing(&mut conn).await.unwrap().contains(&Capability::StatementsNotPreloaded));
 }
 
 #[tokio::test]
@@ -531,6 +639,23 @@ async fn b5_8_a_reset_of_the_statistics_begins_the_measuring_anew() {
     work(&mut conn, 10).await;
     applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
     assert!(!trial.is_over(), "ten calls since the reset are no measurement");
+    work(&mut conn, 40).await;
+    assert_eq!(applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn b5_8_another_index_on_the_table_begins_the_measuring_anew() {
+    let (_server, mut conn) = shop().await;
+    let applier = applier();
+    let (_, mut trial) = on_trial(&mut conn, &applier).await;
+    work(&mut conn, 40).await;
+    run(&mut conn, "create index by_status on orders (status)").await;
+    let verdicts = applier.verify(&mut conn, &mut trial, &soon(), &yes()).await.unwrap();
+    assert_eq!(verdicts[0].verdict, Verdict::Undecided, "those calls had other plans to choose from");
+    let mut senseless = soon();
+    senseless.verify.min_calls = 0;
+    let refused = applier.verify(&mut conn, &mut trial, &senseless, &yes()).await.unwrap_err();
+    assert!(refused.to_string().contains("verify.min_calls = 0"), "{refused}");
     work(&mut conn, 40).await;
     assert_eq!(applier.watch(&mut conn, &mut trial, &soon(), &yes()).await.unwrap().len(), 1);
 }

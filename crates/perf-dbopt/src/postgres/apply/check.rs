@@ -35,7 +35,7 @@ pub struct ApplyPolicy {
     /// How long an index that was taken back is not built again. `30d`, so that advice and verdict do not take turns.
     #[cfg_attr(feature = "serde", serde(with = "perf_core::duration"))]
     pub suppress: Duration,
-    /// Indexes a table may have in the end, those there included. `15`.
+    /// Indexes a table may have in the end, those there included; at least 1. `15`.
     pub max_per_table: u32,
     /// Tables that are never touched: `name` or `schema.name`.
     pub deny: Vec<String>,
@@ -70,6 +70,12 @@ impl ApplyPolicy {
         }
         if !(1..=20).contains(&self.attempts) {
             return Err(InvalidConfig::new("attempts", self.attempts, "1 to 20"));
+        }
+        if self.max_per_table == 0 {
+            return Err(InvalidConfig::new("max_per_table", 0, "1 or more"));
+        }
+        if let Some(blank) = self.deny.iter().find(|table| table.trim().is_empty()) {
+            return Err(InvalidConfig::new("deny", blank, "names of tables"));
         }
         Ok(())
     }
@@ -167,8 +173,10 @@ const TABLE: &str = "select c.oid::int8, pg_has_role(current_user, c.relowner, '
     (select count(*) from pg_index i where i.indrelid = c.oid)::int4, \
     exists (select 1 from pg_stat_progress_create_index p where p.relid = c.oid) \
       or exists (select 1 from pg_stat_progress_cluster p where p.relid = c.oid), \
-    exists (select 1 from pg_stat_activity a where a.query like 'autovacuum:%' || c.relname || ' (to prevent wraparound)%') \
+    exists (select 1 from pg_stat_activity a where a.query like 'autovacuum: VACUUM%' \
+      and right(a.query, length(w.mark)) = w.mark) \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+    cross join lateral (select ' ' || n.nspname || '.' || c.relname || ' (to prevent wraparound)' as mark) w \
     where c.relname = $1 and n.nspname = coalesce($2, 'public') and c.relkind in ('r', 'p', 'm')";
 
 /// The oldest transaction that would keep us waiting, and the sessions at work beside ours.
@@ -179,7 +187,7 @@ const ACTIVITY: &str = "select pid::int4, coalesce(extract(epoch from clock_time
 
 /// The minute of the day, how far the slowest replica lags, the bytes of the indexes made here, and the server's clock.
 const SERVER: &str = "select (extract(hour from t.utc) * 60 + extract(minute from t.utc))::int4, \
-    coalesce((select max(extract(epoch from replay_lag)) from pg_stat_replication), 0)::float8, \
+    coalesce((select max(extract(epoch from coalesce(replay_lag, flush_lag, write_lag))) from pg_stat_replication), 0)::float8, \
     coalesce((select sum(pg_relation_size(c.oid)) from pg_class c where c.relkind = 'i' and c.relname ~ '^perfidx_[0-9a-f]{8}$'), 0)::int8, \
     extract(epoch from clock_timestamp())::float8 \
     from (select clock_timestamp() at time zone 'utc' as utc) t";

@@ -1,6 +1,6 @@
 use super::audit::{AuditEntry, AuditSink, NoAudit, Reverted};
 use super::check::{ApplyPolicy, Refusal, Target, check};
-use super::server::{exists, lock, ours, unlock, validity};
+use super::server::{TAG, exists, is_ours, lock, ours, today, unlock, validity};
 use crate::advise::{Advice, IndexAdvice, quoted};
 use crate::error::Doing;
 use crate::{Apply, Dialect, Error};
@@ -10,9 +10,6 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Begins the comment on every index made here, by which the next run knows its own.
-const TAG: &str = "perfkit:";
 
 /// What became of one proposed index.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,6 +223,10 @@ impl IndexApplier {
         let name = index.name.clone();
         match validity(conn, index).await? {
             Some(true) => return Ok(IndexOutcome::Present { name }),
+            Some(false) if !is_ours(conn, index.index.schema.as_deref(), &name).await? => {
+                let error = "an invalid index of this name is there, and its comment is not ours".to_owned();
+                return Ok(IndexOutcome::Failed { name, error });
+            }
             // Left by a run that was killed. `IF NOT EXISTS` would take it for success.
             Some(false) => self.drop_index(conn, index.index.schema.as_deref(), &name, consent).await?,
             None => {}
@@ -278,13 +279,27 @@ impl IndexApplier {
         index: &IndexAdvice,
         consent: &Apply,
     ) -> Result<(), Error> {
-        let name = qualified(index.index.schema.as_deref(), &index.name);
-        let by = Dialect::Postgres.literal(&format!("{TAG} created for {}", consent.actor()));
-        self.run(conn, &format!("COMMENT ON INDEX {name} IS {by}"), consent).await?;
+        self.tag(conn, index.index.schema.as_deref(), &index.name, "created for", consent).await?;
         if index.index.keys.iter().any(|key| key.column_name().is_none()) {
             self.run(conn, &format!("ANALYZE {}", index.index.table_sql(Dialect::Postgres)), consent).await?;
         }
         Ok(())
+    }
+
+    /// Comments on an index of ours: the tool, the recommendation (its name follows from it, and stays when the index is
+    /// renamed), for whom, and on which day.
+    async fn tag(
+        &self,
+        conn: &mut PgConnection,
+        schema: Option<&str>,
+        name: &str,
+        how: &str,
+        consent: &Apply,
+    ) -> Result<(), Error> {
+        let day = today(conn).await?;
+        let text = format!("{TAG} {name} {how} {} on {day}", consent.actor());
+        let (index, text) = (qualified(schema, name), Dialect::Postgres.literal(&text));
+        self.run(conn, &format!("COMMENT ON INDEX {index} IS {text}"), consent).await
     }
 
     /// Runs CREATE INDEX CONCURRENTLY, again after a lock timeout.
@@ -401,9 +416,7 @@ impl IndexApplier {
                 self.drop_index(conn, Some(&index.schema), &index.name, consent).await?;
                 repaired.dropped.push(index.name);
             } else if !index.tagged {
-                let name = qualified(Some(&index.schema), &index.name);
-                let by = Dialect::Postgres.literal(&format!("{TAG} found by {}", consent.actor()));
-                self.run(conn, &format!("COMMENT ON INDEX {name} IS {by}"), consent).await?;
+                self.tag(conn, Some(&index.schema), &index.name, "found by", consent).await?;
                 repaired.adopted.push(index.name);
             }
         }

@@ -70,6 +70,37 @@ pub(super) async fn exists(
         .doing("look for an index")
 }
 
+/// Begins the comment on every index made here, by which the next run knows its own.
+pub(super) const TAG: &str = "perfkit:";
+
+/// Whether an index is one of ours: by its comment, or because it has none yet.
+pub(super) async fn is_ours(
+    conn: &mut PgConnection,
+    schema: Option<&str>,
+    name: &str,
+) -> Result<bool, Error> {
+    let sql = "select coalesce(obj_description(c.oid, 'pg_class'), $3) like $3 || '%' from pg_class c \
+               join pg_namespace n on n.oid = c.relnamespace where c.relname = $1 and n.nspname = coalesce($2, 'public')";
+    let ours: Option<bool> = sqlx::query_scalar(sql)
+        .persistent(false)
+        .bind(name)
+        .bind(schema)
+        .bind(TAG)
+        .fetch_optional(conn)
+        .await
+        .doing("see whose an index is")?;
+    Ok(ours.unwrap_or(true))
+}
+
+/// The day by the server's clock, in UTC.
+pub(super) async fn today(conn: &mut PgConnection) -> Result<String, Error> {
+    sqlx::query_scalar("select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD')")
+        .persistent(false)
+        .fetch_one(conn)
+        .await
+        .doing("read the clock")
+}
+
 pub(super) struct Own {
     pub(super) schema: String,
     pub(super) name: String,

@@ -58,7 +58,7 @@ impl TrialPolicy {
         if self.interval.is_zero() {
             return Err(InvalidConfig::new("interval", text(self.interval), "more than zero"));
         }
-        Ok(())
+        self.verify.validate().map_err(|error| error.within("verify"))
     }
 }
 
@@ -84,6 +84,9 @@ struct OnTrial {
     name: String,
     /// The statements it was made for.
     serves: Vec<Fingerprint>,
+    /// What else its plans depend on: the table's columns and other indexes, and the server's version.
+    #[cfg_attr(feature = "serde", serde(default))]
+    surroundings: Option<String>,
 }
 
 /// What one look at an index on trial came to.
@@ -143,27 +146,29 @@ impl IndexApplier {
     ) -> Result<(Applied, Trial), Error> {
         let applied = self.apply(conn, advice, consent).await?;
         let created: Vec<&str> = applied.created().collect();
-        let indexes = advice
-            .create
-            .iter()
-            .filter(|index| created.contains(&index.name.as_str()))
-            .map(|index| OnTrial {
-                schema: index.index.schema.clone(),
-                table: index.index.table.clone(),
+        let mut indexes = Vec::new();
+        for index in advice.create.iter().filter(|index| created.contains(&index.name.as_str())) {
+            let (schema, table) = (index.index.schema.clone(), index.index.table.clone());
+            indexes.push(OnTrial {
+                surroundings: surroundings(conn, schema.as_deref(), &table).await?,
+                schema,
+                table,
                 name: index.name.clone(),
                 serves: index.serves.iter().map(|served| served.fingerprint).collect(),
-            })
-            .collect();
+            });
+        }
         let start = StatementsSnapshot::take(conn).await?;
         let trial = Trial { indexes, before: before.baselines(), start, began: clock(conn).await? };
         Ok((applied, trial))
     }
 
     /// Looks at what was measured so far, keeps what helped, and takes back what did not. An index that was judged is on
-    /// trial no more. When the server's statistics were reset or are incomplete, measuring begins anew.
+    /// trial no more. Measuring begins anew when the server's statistics were reset or are incomplete, when the server got
+    /// another version, and when a column or another index of a table on trial came, went or changed.
     ///
     /// # Errors
-    /// [`Error`] when the connection fails or the audit trail cannot be written; a second call continues.
+    /// [`Error`] when the policy has a value outside its range, the connection fails or the audit trail cannot be written; a
+    /// second call continues.
     ///
     /// # Cancel safety
     /// As [`revert`](IndexApplier::revert).
@@ -174,10 +179,16 @@ impl IndexApplier {
         policy: &TrialPolicy,
         consent: &Apply,
     ) -> Result<Vec<IndexVerdict>, Error> {
+        policy.validate()?;
         let (present, at) = (StatementsSnapshot::take(conn).await?, clock(conn).await?);
-        let delta = present.since(&trial.start);
-        if delta.restarted || delta.incomplete {
+        let mut delta = present.since(&trial.start);
+        let changed = notice_changes(conn, &mut trial.indexes).await?;
+        if delta.restarted || delta.incomplete || changed {
             (trial.start, trial.began) = (present, at);
+        }
+        if changed {
+            // What was measured until now belongs to the plans of before.
+            delta = StatementsDelta::default();
         }
         let elapsed = Duration::try_from_secs_f64(at - trial.began).unwrap_or_default();
         let mut verdicts = Vec::new();
@@ -282,6 +293,39 @@ fn mentions(sql: &str, table: &str) -> bool {
     })
 }
 
+/// Looks at what else the plans on each table depend on, and says whether any of it changed.
+async fn notice_changes(conn: &mut PgConnection, indexes: &mut [OnTrial]) -> Result<bool, Error> {
+    let mut changed = false;
+    for index in indexes {
+        let now = surroundings(conn, index.schema.as_deref(), &index.table).await?;
+        changed |= now != index.surroundings;
+        index.surroundings = now;
+    }
+    Ok(changed)
+}
+
+/// A digest of a table's columns and of its indexes beside ours, and of the server's version. `None` when it is not there.
+async fn surroundings(
+    conn: &mut PgConnection,
+    schema: Option<&str>,
+    table: &str,
+) -> Result<Option<String>, Error> {
+    let sql = "select md5(string_agg(p.part, '|' order by p.part) || current_setting('server_version_num')) \
+               from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join lateral ( \
+                 select pg_get_indexdef(i.indexrelid) as part from pg_index i join pg_class x on x.oid = i.indexrelid \
+                   where i.indrelid = c.oid and i.indisvalid and x.relname !~ '^perfidx_[0-9a-f]{8}$' \
+                 union all select a.attnum || ' ' || a.attname || ' ' || a.atttypid || ' ' || a.atttypmod from pg_attribute a \
+                   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) p \
+               where c.relname = $1 and n.nspname = coalesce($2, 'public')";
+    sqlx::query_scalar(sql)
+        .persistent(false)
+        .bind(table)
+        .bind(schema)
+        .fetch_one(conn)
+        .await
+        .doing("look at a table on trial")
+}
+
 async fn clock(conn: &mut PgConnection) -> Result<f64, Error> {
     sqlx::query_scalar("select extract(epoch from clock_timestamp())::float8")
         .persistent(false)
@@ -324,7 +368,13 @@ mod tests {
     const PRINT: Fingerprint = Fingerprint(1);
 
     fn on_trial() -> OnTrial {
-        OnTrial { schema: None, table: "orders".into(), name: "perfidx_1".into(), serves: vec![PRINT] }
+        OnTrial {
+            schema: None,
+            table: "orders".into(),
+            name: "perfidx_1".into(),
+            serves: vec![PRINT],
+            surroundings: None,
+        }
     }
 
     fn base(calls: u64, mean_ms: f64, blocks: f64) -> Baseline {
@@ -347,6 +397,25 @@ mod tests {
         assert!(matches!(verdict(better, 100, 30), Verdict::Improved(_)));
         assert_eq!(verdict(base(29, 0.1, 5.0), 29, 60), Verdict::Undecided);
         assert!(matches!(verdict(base(100, 80.0, 9000.0), 100, 1), Verdict::Regressed(_)));
+    }
+
+    #[test]
+    fn b5_8_writes_on_the_table_are_guarded_like_reads() {
+        const WRITE: Fingerprint = Fingerprint(2);
+        let verdict = |calls: u64, mean_ms: f64| {
+            let before = BTreeMap::from([(PRINT, base(100, 8.0, 900.0)), (WRITE, base(calls, 1.0, 3.0))]);
+            let mut delta = StatementsDelta::default();
+            for (print, query, measured) in [
+                (PRINT, "select * from orders where customer = $1", base(100, 0.1, 5.0)),
+                (WRITE, "insert into orders values ($1)", base(calls, mean_ms, 3.0)),
+            ] {
+                delta.statements.insert(print, StatementDelta { query: query.into(), measured, rows: 0 });
+            }
+            decide(&on_trial(), &before, &delta, 100, Duration::from_secs(3600), &TrialPolicy::default())
+        };
+        assert!(matches!(verdict(100, 1.5), Verdict::Improved(_)), "a few inserts pay little for much");
+        let many = verdict(10_000, 1.5);
+        assert!(matches!(&many, Verdict::Regressed(worse) if worse[0].fingerprint == WRITE), "{many:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether an index helped: calls before and after, compared by the blocks they touched, then by time (B5.8).
 
 use crate::Fingerprint;
+use perf_core::InvalidConfig;
 use std::collections::BTreeMap;
 
 /// What is measured of one statement over a while: the calls, and mean and variance of what one call costs.
@@ -46,19 +47,41 @@ impl Baseline {
 )]
 #[non_exhaustive]
 pub struct VerifyPolicy {
-    /// Calls needed on each side before a statement says anything. `30`: where the normal distribution begins to hold.
+    /// Calls needed on each side before a statement says anything, at least 2. `30`: where the normal distribution begins to hold.
     pub min_calls: u64,
-    /// The least change that counts, as a share. `0.05`.
+    /// The least change that counts, as a share, 0 to 1. `0.05`.
     pub min_effect: f64,
-    /// How much slower the whole may become, as a share, before everything is taken back. `0.1`.
+    /// How much slower the whole may become, as a share, before everything is taken back; 0 or more. `0.1`.
     pub max_regression: f64,
-    /// The test statistic from which a difference in time is no accident. `2.58`: 1 % by chance.
+    /// The test statistic from which a difference in time is no accident, above 0. `2.58`: 1 % by chance.
     pub significance: f64,
 }
 
 impl Default for VerifyPolicy {
     fn default() -> Self {
         Self { min_calls: 30, min_effect: 0.05, max_regression: 0.1, significance: 2.58 }
+    }
+}
+
+impl VerifyPolicy {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first field outside its range.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        if self.min_calls < 2 {
+            return Err(InvalidConfig::new("min_calls", self.min_calls, "2 or more"));
+        }
+        if !(0.0..=1.0).contains(&self.min_effect) {
+            return Err(InvalidConfig::new("min_effect", self.min_effect, "0 to 1"));
+        }
+        if !(0.0..f64::INFINITY).contains(&self.max_regression) {
+            return Err(InvalidConfig::new("max_regression", self.max_regression, "0 or more"));
+        }
+        if !(self.significance > 0.0 && self.significance.is_finite()) {
+            return Err(InvalidConfig::new("significance", self.significance, "above 0"));
+        }
+        Ok(())
     }
 }
 
