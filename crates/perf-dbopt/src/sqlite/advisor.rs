@@ -1,3 +1,4 @@
+use super::apply::DEFAULT_MAX_ROWS;
 use super::catalog;
 use super::sample::{self, Sample};
 use super::shadow::Shadow;
@@ -38,9 +39,16 @@ const PAGE_FILL: f64 = 0.75;
 /// assert!(advice.relative_cost() < 0.1);
 /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SqliteAdvisor {
     config: AdvisorConfig,
+    pub(super) max_rows: u64,
+}
+
+impl Default for SqliteAdvisor {
+    fn default() -> Self {
+        Self { config: AdvisorConfig::default(), max_rows: DEFAULT_MAX_ROWS }
+    }
 }
 
 impl SqliteAdvisor {
@@ -50,7 +58,15 @@ impl SqliteAdvisor {
     /// [`InvalidConfig`] when a value is outside its range.
     pub fn new(config: AdvisorConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self { config, ..Self::default() })
+    }
+
+    /// Rows of a table up to which an index is built on it without [`Apply::even_if_large`](crate::Apply::even_if_large).
+    /// [`DEFAULT_MAX_ROWS`].
+    #[must_use]
+    pub const fn max_rows(mut self, rows: u64) -> Self {
+        self.max_rows = rows;
+        self
     }
 
     /// Looks for the indexes that make the workload cheapest within the configured limits.

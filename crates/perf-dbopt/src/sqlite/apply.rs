@@ -6,7 +6,8 @@ use perf_core::time::now;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use std::time::Duration;
 
-/// Rows of a table up to which an index is built without [`Apply::even_if_large`]: SQLite has one writer, who waits for the
+/// Rows of a table up to which an index is built without [`Apply::even_if_large`], unless
+/// [`SqliteAdvisor::max_rows`] says otherwise: SQLite has one writer, who waits for the
 /// build, and five million rows take about five seconds.
 pub const DEFAULT_MAX_ROWS: u64 = 5_000_000;
 
@@ -28,11 +29,12 @@ pub enum SqliteStep {
         /// Its name.
         name: String,
     },
-    /// The table is so large that building it would stop writers for long, see [`Apply::even_if_large`].
+    /// The table has more than [`SqliteAdvisor::max_rows`]: building it would stop writers for long, see
+    /// [`Apply::even_if_large`].
     TooLarge {
         /// Its name.
         name: String,
-        /// The rows of the table.
+        /// The rows counted: one more than allowed.
         rows: u64,
     },
     /// Another object has its name.
@@ -79,7 +81,7 @@ impl SqliteAdvisor {
     ) -> Result<SqliteApplied, Error> {
         let mut applied = SqliteApplied { actor: consent.actor().to_owned(), steps: Vec::new() };
         for index in &advice.create {
-            applied.steps.push(create(conn, index, consent).await?);
+            applied.steps.push(create(conn, index, self.max_rows, consent).await?);
         }
         Ok(applied)
     }
@@ -111,6 +113,7 @@ impl SqliteAdvisor {
 async fn create(
     conn: &mut SqliteConnection,
     index: &IndexAdvice,
+    max_rows: u64,
     consent: &Apply,
 ) -> Result<SqliteStep, Error> {
     let name = index.name.clone();
@@ -125,11 +128,12 @@ async fn create(
     }
     let table = Dialect::Sqlite.quote(&index.index.table);
     if !consent.is_forced() {
-        let sql = format!("select count(*) from (select 1 from {table} limit {})", DEFAULT_MAX_ROWS + 1);
+        let sql =
+            format!("select count(*) from (select 1 from {table} limit {})", max_rows.saturating_add(1));
         let rows: i64 =
             sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *conn).await.doing("count rows")?;
         let rows = u64::try_from(rows).unwrap_or_default();
-        if rows > DEFAULT_MAX_ROWS {
+        if rows > max_rows {
             return Ok(SqliteStep::TooLarge { name, rows });
         }
     }

@@ -150,6 +150,19 @@ async fn b9_expressions_and_rare_nulls_are_served() {
 }
 
 #[tokio::test]
+async fn b9_a_large_table_is_only_indexed_when_that_is_said() {
+    let mut conn = database(EVENTS).await;
+    let workload = Workload::new(Dialect::Sqlite).with("select * from events where account = ?", 100);
+    let careful = advisor().max_rows(20_000);
+    let advice = careful.advise(&mut conn, &workload).await.unwrap();
+    let name = only(&advice).name();
+    let refused = careful.apply(&mut conn, &advice, &Apply::confirmed_by("test")).await.unwrap();
+    assert_eq!(refused.steps, [SqliteStep::TooLarge { name, rows: 20_001 }]);
+    let consent = Apply::confirmed_by("test").even_if_large();
+    assert_eq!(careful.apply(&mut conn, &advice, &consent).await.unwrap().created().count(), 1);
+}
+
+#[tokio::test]
 async fn what_reads_everything_or_little_gets_no_index() {
     for sql in [
         "select * from events",

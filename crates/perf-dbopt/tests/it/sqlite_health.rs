@@ -4,7 +4,7 @@
 use perf_dbopt::sqlite::{check_integrity, inspect, maintain};
 use perf_dbopt::{Apply, Dialect, FindingKind, MaintenancePolicy, ObserverConfig, QueryStats, Severity};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Executor, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,6 +61,40 @@ async fn b9_settings_free_pages_and_missing_statistics_are_found_and_mended() {
         !again.iter().any(|f| matches!(f.kind, FindingKind::FreePages | FindingKind::NeedsAnalyze)),
         "{again:?}"
     );
+}
+
+#[tokio::test]
+async fn b9_a_log_that_is_not_written_back_is_found_and_truncated() {
+    let file = File::new("log");
+    let mut conn = file.connect().await;
+    conn.execute("pragma journal_mode = wal; create table t (a int); insert into t values (1)")
+        .await
+        .unwrap();
+    let kinds = async |conn: &mut SqliteConnection| {
+        inspect(conn).await.unwrap().into_iter().map(|f| f.kind).collect::<Vec<_>>()
+    };
+    assert!(!kinds(&mut conn).await.contains(&FindingKind::Checkpoint));
+    let log = std::fs::OpenOptions::new().write(true).open(format!("{}-wal", file.0.display())).unwrap();
+    // What follows the last frame is not read.
+    log.set_len(80 << 20).unwrap();
+    let findings = inspect(&mut conn).await.unwrap();
+    let large = findings.iter().find(|finding| finding.kind == FindingKind::Checkpoint).unwrap();
+    assert!(large.message.contains("80 MB"), "{large}");
+    let consent = Apply::confirmed_by("test");
+    let maintained = maintain(&mut conn, &findings, &MaintenancePolicy::default(), &consent).await.unwrap();
+    assert!(maintained.done.contains(&"PRAGMA wal_checkpoint(TRUNCATE)".to_owned()), "{maintained:?}");
+    assert!(!kinds(&mut conn).await.contains(&FindingKind::Checkpoint));
+    let rows: i64 = sqlx::query_scalar("select count(*) from t").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(rows, 1);
+}
+
+#[tokio::test]
+async fn b9_missing_statistics_of_values_are_named_unless_they_are_compiled_in() {
+    let mut conn = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    let sql = "select count(*) from pragma_compile_options where compile_options = 'ENABLE_STAT4'";
+    let compiled: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap();
+    let named = inspect(&mut conn).await.unwrap().iter().any(|finding| finding.object == "ENABLE_STAT4");
+    assert_eq!(named, compiled == 0);
 }
 
 #[tokio::test]
