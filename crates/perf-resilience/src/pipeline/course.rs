@@ -138,7 +138,7 @@ impl<'p> Course<'p> {
             return Err(signal::refuse(worth_waiting(rejected, deadline)));
         }
         // Only a call that is made pays for retries: refused ones would fill the budget while the dependency is down.
-        let mut account = self.budget.map(Budget::open);
+        let mut account = self.budget.and_then(Budget::follow);
         let mut series = Series::new(deadline, call.idempotent.unwrap_or(self.stages.idempotent));
         loop {
             let (mut started, mut over) = (None, None);
@@ -154,7 +154,8 @@ impl<'p> Course<'p> {
                 }
                 Some(hedge) => {
                     let (operation, attempt, limit) = (&operation, series.attempt, self.limit(deadline));
-                    let plan = Plan { operation, judge, hedge, account: account.as_mut(), attempt, limit };
+                    let (budget, account) = (self.budget, account.as_mut());
+                    let plan = Plan { operation, judge, hedge, budget, account, attempt, limit };
                     let hedging = Hedged::new(plan, timer.as_mut()).await;
                     started = hedging.started;
                     series.attempt.number += hedging.extra;
@@ -320,14 +321,17 @@ impl<'p> Course<'p> {
             }
             None => verdict.again,
         };
-        let (Some(retry), Some(account)) = (self.retry, account) else { return Err(Stop::Final) };
+        let (Some(retry), Some(budget)) = (self.retry, self.budget) else { return Err(Stop::Final) };
         match again {
             Again::No => return Err(Stop::Final),
             Again::IfIdempotent if !series.idempotent => return Err(Stop::NotIdempotent),
             Again::IfIdempotent | Again::Always => {}
         }
         let now = time::now();
-        let delay = retry.next(&question, account, now)?;
+        let delay = match account {
+            Some(account) => retry.next(&question, account, now)?,
+            None => retry.next(&question, &mut budget.unfollowed(), now)?,
+        };
         Ok((delay, now.checked_add(delay).filter(|_| !delay.is_zero())))
     }
 

@@ -4,7 +4,7 @@ use super::attempt::Attempt;
 use crate::hedge::Hedge;
 use crate::judge::{Again, Judge};
 use crate::race::{Limit, Over, Timer};
-use crate::retry::{Account, Cause};
+use crate::retry::{Account, Budget, Cause};
 use crate::scope::Entered;
 use crate::signal::{self, Signal};
 use perf_core::Outcome;
@@ -28,6 +28,8 @@ pub(super) struct Plan<'h, 'b, Op, J: ?Sized> {
     pub(super) judge: &'h J,
     pub(super) hedge: &'h Hedge,
     /// What pays for the second request; nothing has to where there is none.
+    pub(super) budget: Option<&'b Budget>,
+    /// The call's account with the budget, if it is one that follows calls.
     pub(super) account: Option<&'h mut Account<'b>>,
     pub(super) attempt: Attempt,
     pub(super) limit: Limit,
@@ -154,8 +156,12 @@ where
             }
             let due = at_once || this.hedge_at.is_some_and(|at| at <= now);
             if *this.second == Second::Waiting && due {
-                let account = this.plan.account.as_mut();
-                if account.is_none_or(|account| account.withdraw(Cause::Hedge, now)) {
+                let paid = match (&mut this.plan.account, this.plan.budget) {
+                    (Some(account), _) => account.withdraw(Cause::Hedge, now),
+                    (None, Some(budget)) => budget.unfollowed().withdraw(Cause::Hedge, now),
+                    (None, None) => true,
+                };
+                if paid {
                     *this.second = Second::Sent;
                     *this.extra_started = Some(now);
                     let number = this.plan.attempt.number + 1;

@@ -94,10 +94,23 @@ impl Budget {
         Account::new(&self.0, self.0.purse.open())
     }
 
+    /// As [`Budget::open`], but the account of a call that need not be followed, which is the usual one, is left out.
+    #[inline]
+    pub(crate) fn follow(&self) -> Option<Account<'_>> {
+        if self.0.purse.open() { Some(Account::new(&self.0, true)) } else { None }
+    }
+
+    /// The account of a call that has paid in and need not be followed.
+    pub(crate) fn unfollowed(&self) -> Account<'_> {
+        Account::new(&self.0, false)
+    }
+
     /// Pays in for one call nothing more will be heard of: as opening an account and closing it at once.
     #[inline]
     pub fn deposit(&self) {
-        drop(self.open());
+        if self.0.purse.open() {
+            self.0.purse.close(0);
+        }
     }
 
     /// Takes out one extra call, from the reserve if the balance is too low; `false` if neither can pay.
