@@ -99,6 +99,7 @@ pub use hit::{Freshness, Hit, Lookup};
 pub use key::{CacheKey, Key};
 pub use load::{GetOrLoad, LoadCall, LoadContext, LoadMany, Loaded};
 pub use observe::{CurvePoint, EntryState, Explanation, Fenced, HotKey, Loading};
+pub use purge::Purged;
 #[cfg(feature = "sqlx")]
 pub use query::{CachedQuery, QueryCache, QueryError};
 pub use query::{Dialect, QueryKey, QueryKeyBuilder, Statement, table_tag};
@@ -108,7 +109,8 @@ pub use remote::compress::Compression;
 pub use remote::guard::{StoreGuard, Trip};
 pub use remote::memory::{MemorySnapshot, MemoryStore};
 pub use remote::port::{
-    Ends, InvalidationLog, Leases, News, Position, Record, Store, StoreError, Stored, Taken, Wanted,
+    Cursor, Ends, InvalidationLog, Leases, News, Position, Record, Scanned, Store, StoreError, Stored, Taken,
+    Wanted,
 };
 pub use space::{CacheSpace, CacheSpaceBuilder};
 pub use stats::{CacheStats, SpaceStats};

@@ -1,7 +1,9 @@
 //! Purging: an administrator's call that walks through memory, for when nobody knows keys or tags.
 
 use crate::cache::Cache;
+use crate::remote::port::{Cursor, StoreError};
 use crate::{Invalidating, Key};
+use perf_core::time;
 use std::fmt;
 
 impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
@@ -9,7 +11,7 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// value is `None` where it is known that there is nothing.
     ///
     /// It looks at all entries, so it is for administrators: tags do the same at once. Keys that only other nodes or the
-    /// second tier hold are not found; [`Cache::clear`] reaches those.
+    /// second tier hold are not found; [`Cache::purge_stored`] reaches those of the second tier, [`Cache::clear`] all.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,6 +58,96 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let pattern: Vec<char> = pattern.chars().collect();
         self.purge(|key, _| matches(&pattern, &key.to_string().chars().collect::<Vec<_>>()))
     }
+
+    /// Invalidates every key that `picks` picks and that memory or the second tier holds, on all nodes, and removes the
+    /// values from the second tier, those of other schemas too. Keys that only the memory of another node holds are not
+    /// found.
+    ///
+    /// It looks through the names of everything that the store has (`SCAN`, then `UNLINK`, a thousand at a time, on each
+    /// master of a Cluster), so it is for administrators, and takes seconds where there are millions. Keys that cannot be
+    /// read from their bytes ([`CacheKey::read_key`](crate::CacheKey::read_key)) are counted and left. Without a second tier it is [`Cache::purge`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use perf_cache::{Cache, CacheSpace, Entries, MemoryStore, Postcard};
+    /// # use std::{convert::Infallible, sync::Arc, time::Duration};
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let space = CacheSpace::builder("shop").shared(store.clone(), store.clone()).build().await?;
+    /// # space.coherent(Duration::from_secs(1)).await;
+    /// // Memory holds a few of them only.
+    /// let pages: Cache<(u32, String), u32> = space.cache("pages").capacity(Entries(8)).codec(Postcard).build()?;
+    /// for tenant in 0..20 {
+    ///     let key = (tenant, String::from("/a"));
+    ///     pages.get_or_load(&key, || async { Ok::<_, Infallible>(1) }).await?;
+    /// }
+    /// # while store.len() < 20 { tokio::task::yield_now().await; }
+    /// let purged = pages.purge_stored(|(tenant, _)| *tenant < 15).await?;
+    /// assert_eq!((purged.removed, purged.unreadable, store.len()), (15, 0, 5));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::StoreError) when the second tier cannot be looked through to its end. What has been found
+    /// until then is purged.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the search; what was found is purged.
+    pub async fn purge_stored(&self, picks: impl Fn(&K) -> bool) -> Result<Purged, StoreError> {
+        let inner = &*self.0;
+        let (in_memory, published) = self.purge(|key, _| picks(key));
+        published.detach();
+        let mut purged = Purged { in_memory, removed: 0, unreadable: 0 };
+        let (Some(remote), Some(identity)) = (&inner.space.remote, &inner.identity) else {
+            return Ok(purged);
+        };
+        let Some(store) = remote.store.as_ref().filter(|_| inner.shared.is_some()) else { return Ok(purged) };
+        let late = |action| move |_| StoreError::new(action, "it took too long");
+        // An administrator waits longer than a request.
+        let patience = remote.timeout * 10;
+        let (prefix, mut from) = (identity.names(), Some(Cursor::default()));
+        while let Some(at) = from {
+            let scan = time::timeout(patience, store.scan(&prefix, at));
+            let scanned = scan.await.map_err(late("look for keys"))??;
+            let (mut names, mut fences, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+            for name in scanned.keys {
+                let Some(bytes) = identity.key_in(&name) else { continue };
+                let mut rest = bytes;
+                match K::read_key(&mut rest).filter(|_| rest.is_empty()) {
+                    None => purged.unreadable += 1,
+                    Some(key) if picks(&key) => {
+                        fences.push(identity.key_of_bytes(bytes));
+                        names.push(name);
+                        keys.push(key);
+                    }
+                    Some(_) => {}
+                }
+            }
+            if !names.is_empty() {
+                // The fences first: what is written meanwhile and is older is refused.
+                inner.space.publish(&fences).detach();
+                keys.iter().for_each(|key| inner.forget(key));
+                let remove = time::timeout(patience, store.remove_many(&names));
+                for removed in remove.await.map_err(late("remove"))? {
+                    removed?;
+                    purged.removed += 1;
+                }
+            }
+            from = scanned.next;
+        }
+        Ok(purged)
+    }
+}
+
+/// What [`Cache::purge_stored`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Purged {
+    /// Keys invalidated in this node's memory.
+    pub in_memory: u64,
+    /// Values removed from the second tier.
+    pub removed: u64,
+    /// Values in the second tier whose keys could not be read, and which are still there.
+    pub unreadable: u64,
 }
 
 /// Whether a text matches a pattern. It goes back to the last star only, so that no pattern takes long.

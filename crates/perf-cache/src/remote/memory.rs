@@ -2,8 +2,8 @@
 //! and for applications that want the second tier's behaviour without its server.
 
 use super::port::{
-    Ends, InvalidationLog, LEASE, Leases, News, Position, Record, Store, StoreError, Stored, Taken,
-    lease_mark,
+    Cursor, Ends, InvalidationLog, LEASE, Leases, News, Position, Record, Scanned, Store, StoreError, Stored,
+    Taken, lease_mark,
 };
 use crate::clock::{Tick, tick};
 use async_trait::async_trait;
@@ -118,6 +118,13 @@ impl Store for MemoryStore {
     async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
         self.up("remove", |state| {
             state.values.remove(key);
+        })
+    }
+
+    async fn scan(&self, prefix: &[u8], _: Cursor) -> Result<Scanned, StoreError> {
+        self.up("look for keys", |state| Scanned {
+            keys: state.values.keys().filter(|key| key.starts_with(prefix)).cloned().collect(),
+            next: None,
         })
     }
 

@@ -52,6 +52,24 @@ pub struct Stored {
     pub remaining: Duration,
 }
 
+/// How far a [`Store::scan`] has come. The default is the beginning; only the store knows what it means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which of the store's servers.
+    pub server: usize,
+    /// Where on that server.
+    pub at: u64,
+}
+
+/// What one step of a [`Store::scan`] brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Keys, perhaps none.
+    pub keys: Vec<Vec<u8>>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
 /// A second tier: bytes by bytes, each with a life. Shared by processes; reached over a network.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -77,6 +95,23 @@ pub trait Store: Send + Sync {
             results.push(self.set(key, bytes, *life).await);
         }
         results
+    }
+
+    /// Removes what is under many keys. A key that fails does not fail the others. Unless overridden, one after the other.
+    async fn remove_many(&self, keys: &[Vec<u8>]) -> Vec<Result<(), StoreError>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.remove(key).await);
+        }
+        results
+    }
+
+    /// Some of the keys that begin with `prefix`, and where to go on. A key that is there all the time comes at least once,
+    /// and may come twice. It walks through everything the store has, so only administrators' calls ask for it. Unless
+    /// overridden, an error.
+    async fn scan(&self, prefix: &[u8], from: Cursor) -> Result<Scanned, StoreError> {
+        let _ = (prefix, from);
+        Err(StoreError::new("look for keys", "this store cannot be searched"))
     }
 
     /// Leases, if the store has them; without them every node loads for itself.

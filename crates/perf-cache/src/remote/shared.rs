@@ -18,6 +18,8 @@ const KEYS: u64 = 0x6b65_7973;
 const NAMESPACES: u64 = 0x6e61_6d65;
 /// What the names of all values begin with.
 const PREFIX: &[u8] = b"pk:";
+/// Bytes of the schema in a name.
+const SCHEMA: usize = 8;
 
 /// Names a cache among all nodes.
 #[derive(Clone, Debug)]
@@ -43,8 +45,18 @@ impl Identity {
         xxh3_64_with_seed(&bytes, KEYS)
     }
 
-    /// The same from the bytes of a key, without an allocation where they are few.
-    fn key_of_bytes(&self, key: &[u8]) -> u64 {
+    /// What the names of all its values begin with.
+    pub(crate) fn names(&self) -> Vec<u8> {
+        [PREFIX, &self.prefix].concat()
+    }
+
+    /// The bytes of the key whose value has this name, which begins as all names of this cache do.
+    pub(crate) fn key_in<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        name.get(PREFIX.len() + self.prefix.len() + SCHEMA..)
+    }
+
+    /// The same as [`key`](Self::key) from the bytes of a key, without an allocation where they are few.
+    pub(crate) fn key_of_bytes(&self, key: &[u8]) -> u64 {
         let mut few = [0; 128];
         let (prefix, length) = (self.prefix.len(), self.prefix.len() + key.len());
         match few.get_mut(..length) {

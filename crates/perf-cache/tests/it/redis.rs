@@ -140,3 +140,24 @@ async fn s25_redis_keeps_the_rules_of_leases() {
     let taken = store.take_many(&wanted, 1, MS(500)).await;
     assert!(taken[0].is_err() && taken[1] == Ok(Taken::Granted), "{taken:?}");
 }
+
+#[tokio::test]
+async fn a_purge_looks_through_everything_that_redis_has() {
+    let server = RedisServer::start().await.unwrap();
+    // A name full of what patterns are made of.
+    let space = CacheSpace::builder("a*b?c[d]e\\f^g-h").redis(RedisConfig::url(server.url()));
+    let space = space.store_timeout(Duration::from_secs(1)).build().await.unwrap();
+    assert!(space.coherent(Duration::from_secs(10)).await);
+    let cache: Cache<(u32, String), u64> =
+        space.cache("pages").capacity(Entries(10)).codec(Postcard).build().unwrap();
+    let rows = |missing: Vec<(u32, String)>| async move {
+        Ok::<_, Infallible>(missing.into_iter().map(|key| (key, 1)).collect::<Vec<_>>())
+    };
+    let keys: Vec<(u32, String)> = (0..2_500).map(|n| (n, format!("/{n}"))).collect();
+    cache.load_many(&keys, rows).await;
+    assert!(eventually(|| space.stats().written == 2_500).await);
+    let purged = cache.purge_stored(|(number, path)| *number < 2_000 && path.starts_with('/')).await.unwrap();
+    assert_eq!((purged.removed, purged.unreadable), (2_000, 0));
+    let left = server.command(&["DBSIZE"]).await.unwrap().int();
+    assert_eq!(left, Some(501), "the others, and the log");
+}

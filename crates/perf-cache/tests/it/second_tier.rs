@@ -1,6 +1,8 @@
 //! What goes to the second tier, and what becomes of what lies there.
 
-use perf_cache::{Cache, CacheSpace, Entries, Loaded, MemoryStore, Postcard, Store, StoreError, Stored, tag};
+use perf_cache::{
+    Cache, CacheKey, CacheSpace, Entries, Loaded, MemoryStore, Postcard, Store, StoreError, Stored, tag,
+};
 use perf_core::time;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -155,4 +157,57 @@ async fn s1_what_is_put_in_and_ended_before_it_is_written_is_not_written() {
     assert_eq!(a.get(&1).as_deref(), Some(&5), "and with nothing to write to it is in memory");
     time::sleep(Duration::from_secs(60)).await;
     assert_eq!(space_a.stats().written, written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_of_what_is_stored_reaches_the_second_tier_and_the_memory_of_all_nodes() {
+    let store = Arc::new(MemoryStore::new());
+    let ((_, a), (space_b, b)) = (node(&store).await, node(&store).await);
+    let other = space_b.cache::<u64, u32>("ab").codec(Postcard).schema(1).build().unwrap();
+    let older = space_b.cache::<u64, u32>("b").codec(Postcard).schema(1).build().unwrap();
+    for key in 0..10 {
+        assert_eq!(
+            (load(&b, key, 1).await, load(&other, key, 1).await, load(&older, key, 1).await),
+            (1, 1, 1)
+        );
+    }
+    settle().await;
+    // A load of one that is picked is under way.
+    let (slow, loading) = (a.clone(), async || {
+        time::sleep(MS(100)).await;
+        Ok::<_, Infallible>(7)
+    });
+    let overtaken = tokio::spawn(async move { *slow.get_or_load(&20, loading).await.unwrap() });
+    load(&b, 20, 1).await;
+    settle().await;
+    let purged = a.purge_stored(|key| key % 2 == 0).await.unwrap();
+    assert_eq!((purged.in_memory, purged.removed, purged.unreadable), (0, 6, 0));
+    settle().await;
+    assert_eq!(store.len(), 5 + 20, "nothing of other caches, nor what was not picked");
+    assert_eq!((0..10).filter(|key| b.contains(key)).collect::<Vec<_>>(), [1, 3, 5, 7, 9]);
+    assert_eq!(overtaken.await.unwrap(), 7);
+    assert!(a.get(&20).is_none(), "what was loaded before the purge is not kept after it");
+    store.set_down(true);
+    assert!(a.purge_stored(|_| true).await.is_err());
+}
+
+/// A key that writes itself and cannot be read.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Opaque(u64);
+
+impl CacheKey for Opaque {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        self.0.write_key(out);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_counts_keys_that_cannot_be_read_and_leaves_them() {
+    let store = Arc::new(MemoryStore::new());
+    let (space, _) = node(&store).await;
+    let cache: Cache<Opaque, u32> = space.cache("opaque").codec(Postcard).build().unwrap();
+    assert!(cache.get_or_load(&Opaque(1), || async { Ok::<_, Infallible>(1) }).await.is_ok());
+    settle().await;
+    let purged = cache.purge_stored(|_| true).await.unwrap();
+    assert_eq!((purged.in_memory, purged.removed, purged.unreadable, store.len()), (1, 0, 1, 1));
 }

@@ -160,6 +160,11 @@ async fn s38_a_cluster_is_read_across_slots_and_followed_while_slots_move_and_a_
     assert!(one.is_ok() && other.is_ok());
     assert_eq!(loads.load(Ordering::SeqCst), 1);
 
+    // A purge looks through all masters.
+    let purged = a.purge_stored(|key| *key >= 60 && *key < 120).await.unwrap();
+    assert_eq!(purged.removed, 60);
+    assert!(eventually(async || (60..120).all(|key| !b.contains(&key))).await);
+
     // Slots move under load: that of the log, and some with values.
     let done = Arc::new(AtomicBool::new(false));
     let (reader, stop) = (b.clone(), Arc::clone(&done));

@@ -5,6 +5,7 @@ mod config;
 mod leases;
 mod link;
 mod push;
+mod scan;
 mod store;
 mod stream;
 

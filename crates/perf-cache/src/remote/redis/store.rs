@@ -5,7 +5,7 @@ use super::config::{Invalidation, RedisConfig};
 use super::link::{Connection, Link};
 use super::push::{PushLog, Written};
 use super::stream::StreamLog;
-use crate::remote::port::{InvalidationLog, Leases, Store, StoreError, Stored};
+use crate::remote::port::{Cursor, InvalidationLog, Leases, Scanned, Store, StoreError, Stored};
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
 use perf_core::{InvalidConfig, time};
@@ -106,9 +106,42 @@ impl Store for RedisStore {
         self.link.call("remove", async |mut connection| command.query_async(&mut connection).await).await
     }
 
+    async fn remove_many(&self, keys: &[Vec<u8>]) -> Vec<Result<(), StoreError>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PIPELINE) {
+            match self.link.call("remove", async |connection| remove(connection, keys).await).await {
+                Ok(removed) => results.extend(removed),
+                Err(error) => results.extend(keys.iter().map(|_| Err(error.clone()))),
+            }
+        }
+        results
+    }
+
+    async fn scan(&self, prefix: &[u8], from: Cursor) -> Result<Scanned, StoreError> {
+        self.scan_from(prefix, from).await
+    }
+
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
     }
+}
+
+async fn remove(
+    mut connection: Connection,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Result<(), StoreError>>, RedisError> {
+    let failed = |error| StoreError::new("remove", error);
+    if let Connection::Cluster(_) = connection {
+        let each = keys.iter().map(|key| {
+            let (mut connection, unlink) = (connection.clone(), command("UNLINK", key));
+            async move { unlink.query_async(&mut connection).await.map_err(failed) }
+        });
+        return Ok(join_all(each).await);
+    }
+    let mut unlink = redis::cmd("UNLINK");
+    keys.iter().for_each(|key| _ = unlink.arg(key));
+    let _: i64 = unlink.query_async(&mut connection).await?;
+    Ok(keys.iter().map(|_| Ok(())).collect())
 }
 
 /// Reads one value, which is what most reads do: no more steps than a bare `GET`.
