@@ -65,8 +65,10 @@ impl Product {
     }
 }
 
-/// More keys than memory holds, asked for in turn: every read goes to Redis.
-const KEYS: u64 = 4_000;
+/// More keys than memory holds, asked for in turn: every read goes to Redis, but for one in a hundred.
+const KEYS: u64 = 16_000;
+/// Small, and yet no smaller than caches are: one of a few entries looks at its readers for every few that it evicts.
+const MEMORY: u64 = 160;
 const BATCH: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -117,7 +119,7 @@ impl Setup {
         let space = space(server, "l2").await?;
         let cache = space
             .cache("products")
-            .capacity(Entries(16))
+            .capacity(Entries(MEMORY))
             .fresh(Duration::from_secs(3600))
             .codec(Postcard)
             .build()?;
