@@ -1,16 +1,19 @@
 //! Statements as bytes: tokens, fingerprints, normal forms, and where one statement ends.
 
 mod canon;
+mod class;
 mod fingerprint;
 mod lexer;
 mod normalize;
 mod split;
+mod token;
 mod words;
 
 pub use fingerprint::{FINGERPRINT_VERSION, Fingerprint, fingerprint};
-pub use lexer::{Lexer, Token, TokenKind};
+pub use lexer::Lexer;
 pub use normalize::normalize;
 pub use split::statements;
+pub use token::{Token, TokenKind};
 pub(crate) use words::{is_reserved, writes};
 
 /// Whose SQL a statement is written in.
