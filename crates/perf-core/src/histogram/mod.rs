@@ -13,6 +13,7 @@ pub use snapshot::{Estimate, HistogramSnapshot};
 use crate::slots;
 use crate::sync::{AtomicU64, Ordering};
 use crate::time::Duration;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// The counts of one octave.
@@ -27,7 +28,8 @@ type Group = [OnceLock<Box<Page>>; bucket::PER_GROUP];
 /// gets stripes: a thread with one of its own (as many as twice the cores, at most 16) then adds without an atomic
 /// read-modify-write. An empty histogram takes 300 bytes; memory grows by 256 bytes for each octave (power of two) that
 /// is touched, and by 256 for each 16 neighbouring octaves. Latencies usually span six to ten octaves: about 2.5 KiB, and
-/// as much again for each thread that writes a hot histogram. Quantiles are off by at most 1.083 % of the value.
+/// as much again for each thread that writes a hot histogram. Where recording must not allocate, [`Histogram::reserve`]
+/// makes room beforehand. Quantiles are off by at most 1.083 % of the value.
 ///
 /// Values that are negative or not finite are refused and counted in [`Histogram::refused`]: they enter neither the
 /// buckets nor the sum.
@@ -50,6 +52,8 @@ pub struct Histogram {
     writes: AtomicU64,
     zeros: AtomicU64,
     refused: AtomicU64,
+    /// The octaves for which every set of cells has room from the start.
+    reserved: Range<u16>,
 }
 
 /// Writes after which a histogram gets stripes. Most of a host's histograms never see as many, and stay small.
@@ -65,6 +69,14 @@ struct Cells {
 impl Cells {
     fn new() -> Self {
         Self { groups: std::array::from_fn(|_| OnceLock::new()), sum: AtomicU64::new(0) }
+    }
+
+    fn with_room_for(octaves: &Range<u16>) -> Self {
+        let cells = Self::new();
+        for octave in octaves.clone() {
+            cells.page(usize::from(octave));
+        }
+        cells
     }
 
     #[inline]
@@ -112,7 +124,33 @@ impl Histogram {
             writes: AtomicU64::new(0),
             zeros: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            reserved: 0..0,
         }
+    }
+
+    /// Makes room for the values of a range, so that recording one of them never allocates: neither now nor, beyond what
+    /// a thread takes at its first write, once the histogram is hot. Other values are recorded as ever.
+    ///
+    /// Takes 256 bytes for each power of two in the range, and for each 16 of them; once more for each thread that writes
+    /// a hot histogram. A range that is empty, negative or not a number reserves nothing.
+    ///
+    /// ```
+    /// // From a microsecond to a minute: 26 powers of two.
+    /// let latency = perf_core::Histogram::new().reserve(1e-6..60.0);
+    /// latency.record(0.02);
+    /// assert_eq!(latency.snapshot().count(), 1);
+    /// ```
+    #[must_use]
+    pub fn reserve(mut self, values: Range<f64>) -> Self {
+        if values.end > values.start && values.end > bucket::ZERO_THRESHOLD {
+            let octave = |value: f64| {
+                let value = value.clamp(bucket::ZERO_THRESHOLD, f64::MAX);
+                bucket::place_of(bucket::index_of(value)).0 as u16
+            };
+            self.reserved = octave(values.start)..octave(values.end) + 1;
+            self.shared = Cells::with_room_for(&self.reserved);
+        }
+        self
     }
 
     /// Records a value in the base unit of the metric (seconds, bytes).
@@ -130,11 +168,17 @@ impl Histogram {
         let (octave, cell) = bucket::place_of(bucket::index_of(value));
         match self.stripes.get() {
             Some(stripes) => match stripes.get(slot) {
-                Some(stripe) => stripe.get_or_init(|| Box::new(Cells::new())).add_alone(octave, cell, value),
+                Some(stripe) => self.own(stripe).add_alone(octave, cell, value),
                 None => self.shared.add_shared(octave, cell, value),
             },
             None => self.record_cold(octave, cell, value),
         }
+    }
+
+    /// The cells of a stripe, made at its thread's first write.
+    #[inline]
+    fn own<'a>(&self, stripe: &'a OnceLock<Box<Cells>>) -> &'a Cells {
+        stripe.get_or_init(|| Box::new(Cells::with_room_for(&self.reserved)))
     }
 
     #[inline(never)]

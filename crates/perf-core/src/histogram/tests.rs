@@ -81,6 +81,34 @@ fn a_histogram_that_becomes_hot_loses_nothing() {
 }
 
 #[test]
+fn what_was_reserved_is_there_before_and_after_the_histogram_becomes_hot() {
+    let histogram = Histogram::new().reserve(1e-6..60.0);
+    let room = |cells: &Cells| (0..bucket::OCTAVES).filter(|octave| cells.touched(*octave).is_some()).count();
+    assert_eq!(room(&histogram.shared), 26, "2^-20 to 2^6 seconds");
+    histogram.stripe(1);
+    histogram.record_in(0, 0.5);
+    let rooms: Vec<usize> = histogram.cells().map(room).collect();
+    assert_eq!(rooms, [26, 26]);
+    for value in [1e-6, 0.001, 59.9] {
+        histogram.record_in(0, value);
+    }
+    assert_eq!(histogram.cells().map(room).sum::<usize>(), 52, "none of these needed more");
+    histogram.record_in(0, 1e-9);
+    let snapshot = histogram.snapshot();
+    assert_eq!((snapshot.count(), histogram.refused()), (5, 0), "what lies outside counts as ever");
+    assert!((snapshot.sum() - (0.5 + 1e-6 + 0.001 + 59.9 + 1e-9)).abs() < 1e-9);
+}
+
+#[test]
+fn a_range_of_nothing_reserves_nothing() {
+    for values in [0.0..0.0, 5.0..1.0, -2.0..-1.0, f64::NAN..1.0, 1.0..f64::NAN] {
+        let histogram = Histogram::new().reserve(values.clone());
+        assert!((0..bucket::OCTAVES).all(|octave| histogram.shared.touched(octave).is_none()), "{values:?}");
+    }
+    assert_eq!(Histogram::new().reserve(0.0..f64::INFINITY).reserved, 0..bucket::OCTAVES as u16);
+}
+
+#[test]
 fn what_came_since_a_snapshot_is_their_difference() {
     let histogram = Histogram::new();
     histogram.record(1.0);

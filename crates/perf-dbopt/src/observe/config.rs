@@ -1,7 +1,8 @@
 use perf_core::InvalidConfig;
 use std::time::Duration;
 
-/// Statements kept apart unless said otherwise: a large application has a few hundred; each costs about 8 KiB.
+/// Statements kept apart unless said otherwise: a large application has a few hundred; each costs about
+/// 9 KiB, and as much again for each thread that sends it often.
 pub const DEFAULT_MAX_STATEMENTS: usize = 2000;
 /// A query that takes this long is slow unless said otherwise: people notice a page that waits for two of them.
 pub const DEFAULT_SLOW: Duration = Duration::from_millis(50);

@@ -1,3 +1,4 @@
+use super::entry::RESERVED;
 use super::stats::QueryStats;
 use perf_core::{Component, ComponentId, Counter, Desc, Histogram, Sink, Unit};
 
@@ -30,7 +31,7 @@ const EVICTED: Desc = Desc::counter(
 );
 
 /// The totals behind the series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Totals {
     pub(super) latency: Histogram,
     pub(super) rows: Counter,
@@ -39,6 +40,20 @@ pub(super) struct Totals {
     pub(super) slow: Counter,
     pub(super) loops: Counter,
     pub(super) evicted: Counter,
+}
+
+impl Totals {
+    pub(super) fn new() -> Self {
+        Self {
+            latency: Histogram::new().reserve(RESERVED),
+            rows: Counter::new(),
+            errors: Counter::new(),
+            cancelled: Counter::new(),
+            slow: Counter::new(),
+            loops: Counter::new(),
+            evicted: Counter::new(),
+        }
+    }
 }
 
 /// The observer's totals at one moment.

@@ -282,9 +282,10 @@ impl Core {
             dialect,
             began: now(),
             clock: Ticker::new(),
-            totals: Totals::default(),
+            totals: Totals::new(),
             errors: Mutex::default(),
-            slow: Mutex::default(),
+            // One more than is remembered: the oldest leaves when the newest has come.
+            slow: Mutex::new(VecDeque::with_capacity(config.slow_log + 1)),
             loops: Mutex::default(),
             routes: Routes::new(config.max_routes),
             hook,
