@@ -1,6 +1,8 @@
 use super::endpoint::{self, EndpointConfig};
 use perf_core::{InvalidConfig, Secret, duration};
 use perf_dbopt::advise::AdvisorConfig;
+#[cfg(feature = "postgres")]
+use perf_dbopt::postgres::{ApplyPolicy, TrialPolicy};
 use perf_dbopt::{MaintenancePolicy, ObserverConfig};
 use perf_pool::PoolConfig;
 use perf_pool::balance::BalanceConfig;
@@ -45,6 +47,17 @@ pub struct DatabaseConfig {
     /// Limits of index advice, for the host's advisor.
     #[serde(default)]
     pub advisor: AdvisorConfig,
+    /// What must hold before an index is created on PostgreSQL, for the host's [`IndexApplier`]. It is no consent: that an
+    /// index may be created at all is said in code.
+    ///
+    /// [`IndexApplier`]: perf_dbopt::postgres::IndexApplier
+    #[cfg(feature = "postgres")]
+    #[serde(default)]
+    pub apply: ApplyPolicy,
+    /// How long a new index is measured before it is kept or taken back, likewise.
+    #[cfg(feature = "postgres")]
+    #[serde(default)]
+    pub trial: TrialPolicy,
     /// What maintenance may do and when, for the host's scheduler.
     #[serde(default)]
     pub maintenance: MaintenancePolicy,
@@ -73,6 +86,10 @@ impl DatabaseConfig {
             pool: PoolConfig::default(),
             queries: ObserverConfig::default(),
             advisor: AdvisorConfig::default(),
+            #[cfg(feature = "postgres")]
+            apply: ApplyPolicy::default(),
+            #[cfg(feature = "postgres")]
+            trial: TrialPolicy::default(),
             maintenance: MaintenancePolicy::default(),
             resilience: ResilienceConfig::default(),
             health_interval: Self::HEALTH_INTERVAL,
@@ -89,6 +106,10 @@ impl DatabaseConfig {
         endpoint::validate(&self.replicas, self.url.expose()).map_err(|error| error.within("replicas"))?;
         self.queries.validate().map_err(|error| error.within("queries"))?;
         self.advisor.validate().map_err(|error| error.within("advisor"))?;
+        #[cfg(feature = "postgres")]
+        self.apply.validate().map_err(|error| error.within("apply"))?;
+        #[cfg(feature = "postgres")]
+        self.trial.validate().map_err(|error| error.within("trial"))?;
         self.maintenance.validate().map_err(|error| error.within("maintenance"))?;
         if let Some(bulkhead) = &self.resilience.bulkhead {
             bulkhead.validate().map_err(|error| error.within("bulkhead").within("resilience"))?;

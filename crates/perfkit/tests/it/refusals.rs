@@ -48,6 +48,54 @@ fn a_value_out_of_range_is_named_with_its_path_and_what_is_allowed() {
     assert!(said.contains("shutdown.timeout"), "{said}");
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn how_indexes_are_created_and_tried_is_configured_and_refused_by_path_value_and_range() {
+    let database = "[databases.o]\nurl = 'postgres://a/o'\n";
+    let config = Config::from_toml(&format!(
+        "{database}apply = {{ lock_timeout = '5s', window = '02:00-05:00', max_bytes = 1_000_000, deny = ['audit.log'] }}\n\
+         trial = {{ min_time = '1h', verify = {{ min_calls = 50 }} }}"
+    ))
+    .unwrap();
+    let (apply, trial) = (&config.databases["o"].apply, &config.databases["o"].trial);
+    assert_eq!((apply.lock_timeout.as_secs(), apply.attempts, apply.max_bytes), (5, 5, Some(1_000_000)));
+    assert_eq!(
+        (apply.window.unwrap().to_string(), &*apply.deny),
+        ("02:00-05:00".to_owned(), &["audit.log".to_owned()][..])
+    );
+    assert_eq!(
+        (trial.min_time.as_secs(), trial.max_time.as_secs(), trial.verify.min_calls),
+        (3600, 72 * 3600, 50)
+    );
+    // What the file says is what the applier takes.
+    perfkit::dbopt::postgres::IndexApplier::new(apply.clone()).unwrap();
+    for (text, words) in [
+        ("apply = { lock_timeout = '2m' }", "databases.o.apply.lock_timeout = 2m, allowed: 1ms to 60s"),
+        ("apply = { attempts = 0 }", "databases.o.apply.attempts = 0, allowed: 1 to 20"),
+        ("apply = { max_per_table = 0 }", "databases.o.apply.max_per_table = 0, allowed: 1 or more"),
+        ("apply = { deny = [''] }", "databases.o.apply.deny = , allowed: names of tables"),
+        ("apply = { window = '25:00-26:00' }", "25:00-26:00"),
+        ("apply = { force = true }", "force"),
+        ("trial = { max_time = '1m' }", "databases.o.trial.max_time = 1m, allowed: at least min_time"),
+        ("trial = { interval = '0s' }", "databases.o.trial.interval = 0s, allowed: more than zero"),
+        (
+            "trial = { verify = { min_calls = 1 } }",
+            "databases.o.trial.verify.min_calls = 1, allowed: 2 or more",
+        ),
+        (
+            "trial = { verify = { min_effect = 1.5 } }",
+            "databases.o.trial.verify.min_effect = 1.5, allowed: 0 to 1",
+        ),
+        (
+            "trial = { verify = { significance = nan } }",
+            "databases.o.trial.verify.significance = NaN, allowed: above 0",
+        ),
+    ] {
+        let said = refused(&format!("{database}{text}"));
+        assert!(said.contains(words), "{text}: {said}");
+    }
+}
+
 #[test]
 fn endpoints_balancing_tuning_and_scaling_are_refused_by_path_value_and_range() {
     let database = "[databases.o]\nurl = 'postgres://scott:tiger@a/o'\n";
