@@ -4,7 +4,7 @@
 //! pick. Each error it reports says where; a rewrite or a type declared for the parameters nearby takes it one step further.
 
 use super::operands::Tokens;
-use super::rewrite::{lists_after_by, parameters, renumber, rewrite};
+use super::rewrite::{lists_after_by, parameter, parameters, renumber, rewrite};
 use crate::advise::SkipReason;
 use crate::{Dialect, Lexer, Token, TokenKind};
 use std::collections::BTreeMap;
@@ -277,10 +277,7 @@ impl Repair {
     }
 
     fn number(&self, token: &Token) -> Option<u32> {
-        if token.kind != TokenKind::Parameter {
-            return None;
-        }
-        token.text(&self.text).strip_prefix('$')?.parse().ok()
+        parameter(token, &self.text)
     }
 
     /// The parameters among the arguments of a call whose bracket opens at `open`: its own, and those that decide the type of

@@ -3,10 +3,15 @@
 use crate::{Dialect, Lexer, Token, TokenKind};
 
 pub(super) fn parameters(sql: &str) -> Vec<(u32, Token)> {
-    Lexer::new(sql, Dialect::Postgres)
-        .filter(|token| token.kind == TokenKind::Parameter)
-        .filter_map(|token| Some((token.text(sql).strip_prefix('$')?.parse().ok()?, token)))
-        .collect()
+    Lexer::new(sql, Dialect::Postgres).filter_map(|token| Some((parameter(&token, sql)?, token))).collect()
+}
+
+/// The number of a parameter, when it is one.
+pub(super) fn parameter(token: &Token, sql: &str) -> Option<u32> {
+    if token.kind != TokenKind::Parameter {
+        return None;
+    }
+    token.text(sql).strip_prefix('$')?.parse().ok()
 }
 
 /// `date $1` becomes `$1::date`, `interval $1 day` becomes `$1::interval`, `extract($1 from` becomes `extract(year from`.

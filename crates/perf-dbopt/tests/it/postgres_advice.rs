@@ -101,6 +101,54 @@ async fn b1_7_a_statement_is_also_planned_with_frequent_values_of_an_uneven_colu
     assert!(!page.contains("open") && !page.contains("done"), "values are not shown: {page}");
 }
 
+/// Nine of ten visits come from one country, seven of ten on one day.
+const VISITS: &str = "create table visit (id int, country text, day date, pad text); \
+    insert into visit select i, case when i % 10 > 0 then 'de' else 'c' || (i / 10) % 10 end, \
+    case when i % 10 < 7 then date '2024-06-01' else date '2024-01-01' + (i / 10) % 300 end, repeat('x', 50) \
+    from generate_series(1, 50000) i";
+
+/// The weights of a statement's variants, unknown values first, and which of their plans read an index on this column.
+async fn variants(conn: &mut PgConnection, sql: &str, column: &str) -> (Vec<f64>, Vec<bool>) {
+    let workload = Workload::new(Dialect::Postgres).with(sql, 1000);
+    let mut posed = PostgresAdvisor::default().pose(conn, &workload).await.unwrap();
+    let weights = posed.problem.weights.clone();
+    let key = |def: &IndexDef| def.columns().collect::<Vec<_>>() == [column];
+    let index = posed.definitions.iter().position(key).unwrap();
+    let mut reads = Vec::new();
+    for number in 0..weights.len() {
+        reads.push(!posed.planner.plan(number, &[index]).await.unwrap().used.is_empty());
+    }
+    posed.planner.finish().await.unwrap();
+    (weights.iter().map(|weight| weight.round()).collect(), reads)
+}
+
+#[tokio::test]
+async fn b1_7_lists_and_ranges_are_also_planned_with_likely_values() {
+    let (server, mut conn) = shop().await;
+    server.sql(VISITS).await.unwrap();
+    server.sql("vacuum analyze visit").await.unwrap();
+    let near = |weight: f64, expected: f64| (weight - expected).abs() <= 15.0;
+
+    let (weights, reads) =
+        variants(&mut conn, "select * from visit where country in ($1, $2)", "country").await;
+    assert!(
+        weights.len() == 4 && near(weights[1], 990.0) && weights[2] < 10.0,
+        "one of two is it: {weights:?}"
+    );
+    assert!(!reads[1], "most of the table is read whole");
+
+    for range in ["day between $1 and $2", "day >= $1 and day < $2", "day > $1 and day <= $2"] {
+        let (weights, reads) =
+            variants(&mut conn, &format!("select * from visit where {range}"), "day").await;
+        assert!(weights.len() >= 2 && near(weights[1], 700.0), "{range}: {weights:?}");
+        assert!(reads[0] && !reads[1], "{range}: a range is short, unless it holds the day: {reads:?}");
+    }
+
+    let (weights, reads) = variants(&mut conn, "select * from visit where id > $1", "id").await;
+    assert!(weights.len() == 4 && weights[1..].iter().all(|weight| near(*weight, 333.0)), "{weights:?}");
+    assert!(!reads[1] && reads[3], "from near the beginning, and from near the end: {reads:?}");
+}
+
 #[tokio::test]
 async fn b1_8_a_plan_is_never_one_made_for_other_indexes() {
     let (_server, mut conn) = shop().await;
@@ -244,13 +292,13 @@ async fn b3_the_size_model_is_close_to_what_is_built() {
     assert!(worst.0 <= 0.25, "{worst:?}");
 }
 
-fn def(text: &str) -> perf_dbopt::advise::IndexDef {
+fn def(text: &str) -> IndexDef {
     let (table, rest) = text.split_once(" (").unwrap();
     let (keys, include) = rest.split_once(") include (").unwrap_or((rest, ""));
     let list = |s: &str| {
         s.trim_end_matches(')').split(", ").filter(|c| !c.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
-    perf_dbopt::advise::IndexDef::on(table, list(keys)).including(list(include))
+    IndexDef::on(table, list(keys)).including(list(include))
 }
 
 #[tokio::test]
