@@ -19,7 +19,8 @@ pub trait WhatIf: Send {
     /// Plans the statement number `query` as if exactly the candidates `indexes` existed.
     ///
     /// # Errors
-    /// [`Error`] when the database fails; a statement that cannot be planned must not be in the problem.
+    /// [`Error`] when the database fails; a statement that cannot be planned must not be in the problem. After
+    /// [`Error::TimedOut`] the search goes on without this answer.
     fn plan(
         &mut self,
         query: usize,
@@ -52,6 +53,8 @@ pub(crate) struct Costs<'a, W> {
     exact: Vec<HashMap<Set, (f64, Set)>>,
     pub(crate) calls: usize,
     pub(crate) derived: usize,
+    /// What each statement is taken to cost at least, whatever exists.
+    floor: Vec<f64>,
     max_calls: usize,
     deadline: Option<Instant>,
     pub(crate) exhausted: bool,
@@ -66,12 +69,45 @@ impl<'a, W: WhatIf> Costs<'a, W> {
     ) -> Self {
         let known = relevant.iter().map(|_| Vec::new()).collect();
         let exact = relevant.iter().map(|_| HashMap::new()).collect();
-        Self { planner, relevant, known, exact, calls: 0, derived: 0, max_calls, deadline, exhausted: false }
+        let floor = vec![0.0; relevant.len()];
+        Self {
+            planner,
+            relevant,
+            known,
+            exact,
+            calls: 0,
+            derived: 0,
+            floor,
+            max_calls,
+            deadline,
+            exhausted: false,
+        }
     }
 
     /// The candidates that can matter to a statement.
     pub(crate) fn relevant(&self, query: usize) -> &Set {
         &self.relevant[query]
+    }
+
+    /// Takes a statement to cost at least this.
+    pub(crate) fn expect(&mut self, query: usize, floor: f64) {
+        self.floor[query] = floor;
+    }
+
+    /// The plans known of a statement: the indexes each uses and its cost.
+    pub(crate) fn plans(&self, query: usize) -> impl Iterator<Item = (Set, f64)> + '_ {
+        self.known[query].iter().map(|known| (known.used.clone(), known.cost))
+    }
+
+    /// How often the planner may still be asked.
+    pub(crate) const fn left(&self) -> usize {
+        self.max_calls.saturating_sub(self.calls)
+    }
+
+    /// When this share of the time that is left will be over; `None` when there is no end.
+    pub(crate) fn after(&self, share: f64) -> Option<Instant> {
+        let start = now();
+        self.deadline.map(|at| start + at.saturating_duration_since(start).mul_f64(share))
     }
 
     /// The cost as far as earlier answers tell.
@@ -80,7 +116,7 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         if let Some((cost, _)) = self.exact[query].get(&offered) {
             return Guess::Exactly(*cost);
         }
-        let mut least = 0.0_f64;
+        let mut least = self.floor[query];
         for known in &self.known[query] {
             if offered.is_subset(&known.offered) {
                 if known.used.is_subset(&offered) {
@@ -95,7 +131,8 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         Guess::AtLeast(least)
     }
 
-    /// The cost and the indexes used, or `None` when the budget of calls or time is used up and it cannot be derived.
+    /// The cost and the indexes used. `None` when it cannot be derived, and the planner takes too long or, as
+    /// [`exhausted`](Self::exhausted) says then, the budget of calls or time is used up.
     pub(crate) async fn plan(&mut self, query: usize, set: &Set) -> Result<Option<(f64, Set)>, Error> {
         let offered = set.intersection(&self.relevant[query]);
         if let Guess::Exactly(_) = self.guess(query, set) {
@@ -107,7 +144,10 @@ impl<'a, W: WhatIf> Costs<'a, W> {
         }
         self.calls += 1;
         let indexes: Vec<usize> = offered.iter().collect();
-        let planned = self.planner.plan(query, &indexes).await?;
+        let planned = match self.planner.plan(query, &indexes).await {
+            Err(error) if error.is_timeout() => return Ok(None),
+            answer => answer?,
+        };
         let used = Set::of(planned.used).intersection(&offered);
         self.exact[query].insert(offered.clone(), (planned.cost, used.clone()));
         self.known[query].push(Known { offered, used: used.clone(), cost: planned.cost });

@@ -100,7 +100,14 @@ pub(crate) fn pose(
                 .get(&table)
                 .is_some_and(|roles| can_serve(&defs[*number], roles, &schema.tables()[table]))
         };
-        problem.relevant.push((0..defs.len()).filter(matters).collect());
+        let relevant: Vec<usize> = (0..defs.len()).filter(matters).collect();
+        let suits = |number: &usize| {
+            let table = problem.candidates[*number].table;
+            let own = &schema.tables()[table];
+            shape.tables.get(&table).is_some_and(|roles| is_made_for(&defs[*number], roles, own))
+        };
+        problem.proposed.push(relevant.iter().copied().filter(suits).collect());
+        problem.relevant.push(relevant);
     }
     problem
 }
@@ -118,6 +125,20 @@ fn can_serve(def: &IndexDef, roles: &Roles, table: &Table) -> bool {
     let first = def.keys.first().and_then(Key::column_name);
     let holds = |column: &usize| def.columns().any(|name| name == table.columns[*column].name);
     first.is_none_or(mentioned) || def.predicate.is_some() || (!roles.whole && roles.used.iter().all(holds))
+}
+
+/// Whether an index is as if made for a statement: the statement looks for its keys, and reads either everything beside them
+/// from it or nothing.
+fn is_made_for(def: &IndexDef, roles: &Roles, table: &Table) -> bool {
+    let place = |name: &str| table.columns.iter().position(|column| column.name == name);
+    let looked_for = |key: &Key| key.column_name().and_then(place).is_none_or(|place| roles.looks_for(place));
+    let read = |name: &String| place(name).is_some_and(|place| roles.used.contains(&place));
+    let holds = |column: &usize| def.columns().any(|name| name == table.columns[*column].name);
+    let covers = !roles.whole && roles.used.iter().all(holds);
+    let keys = def.keys.iter().filter(|key| !looked_for(key)).count();
+    (keys == 0 || (covers && def.keys.first().is_some_and(looked_for)))
+        && def.include.iter().all(read)
+        && (def.include.is_empty() || covers)
 }
 
 fn table_of(schema: &Schema, def: &IndexDef) -> Option<usize> {

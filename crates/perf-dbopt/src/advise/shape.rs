@@ -35,6 +35,17 @@ pub(crate) struct Roles {
     pub(crate) assigned: BTreeSet<usize>,
 }
 
+impl Roles {
+    /// Whether the statement looks for rows by a column, or wants them in its order.
+    pub(crate) fn looks_for(&self, column: usize) -> bool {
+        self.equal.contains(&column)
+            || self.range.contains(&column)
+            || self.join.contains(&column)
+            || self.order.iter().flatten().any(|(own, _)| *own == column)
+            || self.group.iter().flatten().any(|own| *own == column)
+    }
+}
+
 /// What a statement does with each table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Shape {
