@@ -175,6 +175,8 @@ pub enum RejectReason {
     TooLittle,
     /// A proposed index does the same and more.
     CoveredBy(String),
+    /// The planner's cost was lower while it existed, but with all proposed indexes in place no plan reads it.
+    Unused,
 }
 
 impl Advice {

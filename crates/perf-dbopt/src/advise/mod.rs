@@ -17,6 +17,8 @@ mod report;
 mod schema;
 mod search;
 mod set;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod settle;
 mod shape;
 mod workload;
 
@@ -43,5 +45,7 @@ pub(crate) use index::quoted;
 pub(crate) use propose::{pose, propose};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use report::{Planning, report};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use settle::settle;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use shape::Shape;

@@ -40,8 +40,15 @@ pub(crate) fn report(
         .collect();
     advice.create.sort_by(|a, b| gain(&b.serves).total_cmp(&gain(&a.serves)));
     advice.bytes = advice.create.iter().map(|index| index.bytes).sum();
-    advice.rejected =
-        choice.considered.iter().map(|number| rejection(*number, defs, problem, choice)).collect();
+    let unused =
+        |number: &usize| RejectedIndex { index: defs[*number].clone(), reason: RejectReason::Unused };
+    let considered = choice.considered.iter().filter(|number| !choice.unused.contains(number));
+    advice.rejected = choice
+        .unused
+        .iter()
+        .map(unused)
+        .chain(considered.map(|number| rejection(*number, defs, problem, choice)))
+        .collect();
 }
 
 fn gain(serves: &[Served]) -> f64 {

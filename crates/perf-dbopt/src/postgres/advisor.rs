@@ -3,7 +3,7 @@ use super::planner::{Explainer, Plannable, known, number, text};
 use super::variants::CommonValues;
 use crate::advise::{
     Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planned, Planning, Problem, Shape, SkipReason, Skipped,
-    WhatIf, WriteCost, pose, propose, report, search,
+    WhatIf, WriteCost, pose, propose, report, search, settle,
 };
 use crate::error::Doing;
 use crate::{Dialect, Error, Workload, WorkloadQuery};
@@ -71,7 +71,8 @@ impl PostgresAdvisor {
         }
         let mut posed = self.pose(conn, workload).await?;
         posed.problem.limits = limits;
-        let choice = search(&posed.problem, &mut posed.planner).await?;
+        let mut choice = search(&posed.problem, &mut posed.planner).await?;
+        settle(&posed.problem, &mut posed.planner, &mut choice).await?;
         let outcomes = outcomes(&mut posed.planner, posed.problem.weights.len(), &choice).await?;
         let Posed { problem, definitions, planner, skipped, visible, statements, .. } = posed;
         planner.finish().await?;
@@ -182,6 +183,9 @@ pub(super) fn refuse(shape: &Shape, catalog: &Catalog) -> Option<SkipReason> {
 
 /// A table's schema and name.
 type Home = (Option<String>, String);
+
+/// The code of a statement that ran into the session's limit of time.
+const CANCELLED: &str = "57014";
 
 /// Hypothetical indexes kept in the session at most, wanted or not. HypoPG slows down beyond, and ends at some 2,800.
 const MAX_PRESENT: usize = 1000;
@@ -339,6 +343,10 @@ impl<'c> HypoPg<'c> {
             Ok(rows) => rows,
             Err(error) => {
                 self.reset().await?;
+                let code = error.as_database_error().and_then(|error| error.code());
+                if code.as_deref() == Some(CANCELLED) {
+                    return Err(Error::TimedOut("planning a statement"));
+                }
                 return Err(known(error)?).doing("plan a statement");
             }
         };

@@ -4,7 +4,7 @@ use super::sample::{self, Sample};
 use super::shadow::Shadow;
 use crate::advise::{
     Advice, AdvisorConfig, Choice, IndexDef, Kinds, Planning, Problem, Schema, Shape, SkipReason, Skipped,
-    WhatIf, WorkloadQuery, WriteCost, pose, propose, report, search,
+    WhatIf, WorkloadQuery, WriteCost, pose, propose, report, search, settle,
 };
 use crate::{Dialect, Error, Workload, statements};
 use perf_core::InvalidConfig;
@@ -91,7 +91,8 @@ impl SqliteAdvisor {
         let (defs, mut problem) = self.problem(&catalog.schema, &queries);
         problem.limits = limits;
         shadow.offer(&defs, &samples).await?;
-        let choice = search(&problem, &mut shadow).await?;
+        let mut choice = search(&problem, &mut shadow).await?;
+        settle(&problem, &mut shadow, &mut choice).await?;
         advice.warnings.extend(shadow.missing.iter().map(|why| format!("not copied into the shadow: {why}")));
         let outcomes = outcomes(&mut shadow, queries.len(), &choice).await?;
         let statements: Vec<_> = queries.iter().map(|(query, _)| *query).collect();

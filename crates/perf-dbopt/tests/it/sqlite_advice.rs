@@ -42,8 +42,11 @@ async fn database(script: &str) -> SqliteConnection {
     conn
 }
 
+/// One that is not hurried, however busy the machine.
 fn advisor() -> SqliteAdvisor {
-    SqliteAdvisor::default()
+    let mut config = AdvisorConfig::default();
+    config.time = std::time::Duration::from_secs(60);
+    SqliteAdvisor::new(config).unwrap()
 }
 
 fn leads_with(advice: &Advice, table: &str, column: &str) -> bool {
@@ -101,6 +104,48 @@ async fn b9_the_storefront_gets_the_indexes_its_pages_need_and_uses_them() {
     let dropped = advisor().revert(&mut conn, &applied, &Apply::confirmed_by("test")).await.unwrap();
     assert_eq!(dropped, advice.create.len());
     assert!(plan(&mut conn, HISTORY).await.contains("SCAN orders"));
+}
+
+/// The pages of the storefront example, with how often each is asked for.
+const PAGES: [(u64, &str); 8] = [
+    (
+        4000,
+        "select p_name, p_brand, p_type, p_size, p_container, p_retailprice from part where p_partkey = ?",
+    ),
+    (
+        4000,
+        "select s_suppkey, s_name, n_name, ps_supplycost, ps_availqty > 0 from partsupp join supplier on s_suppkey = ps_suppkey join nation on n_nationkey = s_nationkey where ps_partkey = ? order by ps_supplycost, s_suppkey",
+    ),
+    (
+        900,
+        "select p_partkey, p_name, p_brand, p_retailprice from part where p_name like ? order by p_retailprice, p_partkey limit ? offset ?",
+    ),
+    (900, "select count(*) from part where p_name like ?"),
+    (
+        1500,
+        "select o_orderkey, o_orderdate, o_orderstatus, o_totalprice from orders where o_custkey = ? order by o_orderdate desc, o_orderkey desc limit ?",
+    ),
+    (
+        1500,
+        "select l_linenumber, l_partkey, p_name, l_quantity, l_extendedprice, l_discount from lineitem join part on p_partkey = l_partkey where l_orderkey = ? order by l_linenumber",
+    ),
+    (
+        200,
+        "select l_partkey, p_name, cast(sum(l_quantity) as bigint) as sold from customer join orders on o_custkey = c_custkey join lineitem on l_orderkey = o_orderkey join part on p_partkey = l_partkey where c_nationkey = ? and o_orderdate >= ? and o_orderdate < ? group by l_partkey, p_name order by sold desc, l_partkey limit 10",
+    ),
+    (
+        200,
+        "select o_orderdate, count(distinct o_orderkey), cast(sum(l_extendedprice * (100 - l_discount)) / 100 as bigint) from orders join lineitem on l_orderkey = o_orderkey where o_orderdate >= ? and o_orderdate < ? group by o_orderdate order by o_orderdate",
+    ),
+];
+
+#[tokio::test]
+async fn b9_what_no_final_plan_reads_is_not_proposed() {
+    let mut conn = database(SHOP).await;
+    let pages = PAGES.iter().fold(Workload::new(Dialect::Sqlite), |all, (calls, sql)| all.with(sql, *calls));
+    let advice = advisor().advise(&mut conn, &pages).await.unwrap();
+    assert!(!advice.create.is_empty() && advice.create.iter().all(|a| !a.serves.is_empty()), "{advice}");
+    assert!(advice.rejected.iter().any(|r| r.reason == RejectReason::Unused), "{advice}");
 }
 
 const EVENTS: &str = "
