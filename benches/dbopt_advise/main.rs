@@ -1,18 +1,23 @@
 //! Index advice in PostgreSQL with HypoPG: ours beside Extend and DB2Advis, which are implemented here over the same planner,
 //! sizes and (without INCLUDE) candidates.
 //!
-//! Two contests, `tpch` and `shop`; an argument chooses one. `PERF_DBOPT_SCALE` sets TPC-H's scale (0.1 unless said otherwise);
+//! Three contests, `tpch`, `shop` and `optimum`; an argument chooses one. `PERF_DBOPT_SCALE` sets TPC-H's scale (0.1 unless said otherwise);
 //! budgets are those of scale 1, times the scale. `PERF_DBOPT_URL` names a database to use instead of a private server; it is
-//! loaded when it is empty. Costs are the planner's, in per cent of the cost without new indexes; sizes are by the size model, in MB.
+//! loaded when it is empty. `PERF_DBOPT_WORKLOAD` names a folder to take schema, rows and statements from instead (see `files.rs`),
+//! `PERF_DBOPT_BUDGETS` its budgets. Costs are the planner's, in per cent of the cost without new indexes; sizes are by the size model, in MB.
 
 mod contest;
+mod files;
+mod optimum;
 mod rivals;
 mod shop;
 mod tpch;
 mod wall;
 
+use contest::Effort;
 use perf_dbopt::{Dialect, Workload};
 use perf_testkit::PostgresServer;
+use rivals::Memory;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 type AnyError = Box<dyn std::error::Error>;
@@ -28,6 +33,7 @@ async fn open() -> Result<Database, AnyError> {
         Ok(url) => (url, None),
         Err(_) => {
             let server = PostgresServer::builder()
+                .preload("pg_stat_statements")
                 .setting("autovacuum", "off")
                 .setting("shared_buffers", "512MB")
                 .setting("maintenance_work_mem", "256MB")
@@ -65,14 +71,14 @@ async fn tpch() -> Result<(), AnyError> {
         run(conn, &format!("alter table {table} drop constraint if exists {table}_pkey")).await?;
     }
     for budget in budgets {
-        contest::compare(conn, "tpch-bare", &workload, budget).await?;
+        contest::compare(conn, "tpch-bare", &workload, budget, &Effort::USUAL, &mut Memory::new()).await?;
     }
     for (table, columns) in tpch::KEYS {
         run(conn, &format!("alter table {table} add constraint {table}_pkey primary key ({columns})"))
             .await?;
     }
     for budget in budgets {
-        contest::compare(conn, "tpch-keys", &workload, budget).await?;
+        contest::compare(conn, "tpch-keys", &workload, budget, &Effort::USUAL, &mut Memory::new()).await?;
     }
     for budget in [250.0, 1000.0] {
         wall::race(conn, &workload, budget * scale).await?;
@@ -91,18 +97,24 @@ async fn shop() -> Result<(), AnyError> {
     }
     let workload = shop::workload();
     for budget in [5.0, 10.0, 20.0, 40.0, 80.0, 160.0] {
-        contest::compare(conn, "shop", &workload, budget).await?;
+        contest::compare(conn, "shop", &workload, budget, &Effort::USUAL, &mut Memory::new()).await?;
     }
     shop::load(conn, 40.0).await
 }
 
 async fn contests() -> Result<(), AnyError> {
+    if let Ok(folder) = std::env::var("PERF_DBOPT_WORKLOAD") {
+        return files::contest(std::path::Path::new(&folder), open().await?).await;
+    }
     let chosen = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     if chosen.as_deref().is_none_or(|chosen| chosen == "tpch") {
         tpch().await?;
     }
     if chosen.as_deref().is_none_or(|chosen| chosen == "shop") {
         shop().await?;
+    }
+    if chosen.as_deref().is_none_or(|chosen| chosen == "optimum") {
+        optimum::contest().await?;
     }
     Ok(())
 }

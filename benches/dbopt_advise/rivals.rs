@@ -1,24 +1,39 @@
 //! Extend and DB2Advis over the same planner, sizes and candidates as ours, but without INCLUDE, which they do not know.
 
 use crate::AnyError;
+use perf_core::time::{Instant, now};
 use perf_dbopt::advise::{IndexDef, Problem, WhatIf};
 use perf_dbopt::postgres::HypoPg;
 use std::collections::{BTreeSet, HashMap};
+
+/// Costs by statement and set of indexes.
+pub(crate) type Memory = HashMap<(usize, BTreeSet<usize>), f64>;
 
 /// The planner with a memory of its own, for the baselines.
 pub(crate) struct Costs<'a, 'c> {
     pub(crate) planner: &'a mut HypoPg<'c>,
     pub(crate) problem: &'a Problem,
-    pub(crate) known: HashMap<(usize, BTreeSet<usize>), f64>,
+    pub(crate) known: Memory,
     pub(crate) calls: usize,
+    /// When to stop looking.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Costs<'_, '_> {
+    /// Whether the time allowed is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| now() >= until)
+    }
+
     async fn query(&mut self, query: usize, set: &BTreeSet<usize>) -> Result<(f64, Vec<usize>), AnyError> {
         let offered: Vec<usize> =
             set.iter().copied().filter(|item| self.problem.relevant[query].contains(item)).collect();
         self.calls += 1;
-        let planned = self.planner.plan(query, &offered).await?;
+        let planned = match self.planner.plan(query, &offered).await {
+            // Too many to plan with in time: the statement counts as not helped.
+            Err(error) if error.is_timeout() => self.planner.plan(query, &[]).await?,
+            planned => planned?,
+        };
         self.known.insert((query, offered.into_iter().collect()), planned.cost);
         Ok((planned.cost, planned.used))
     }
@@ -55,6 +70,9 @@ pub(crate) async fn extend(
     loop {
         let mut best: Option<(f64, BTreeSet<usize>, f64)> = None;
         for (number, def) in defs.iter().enumerate() {
+            if costs.is_over() {
+                return Ok((set, total));
+            }
             if set.contains(&number) || def.keys.len() > width {
                 continue;
             }
@@ -97,6 +115,9 @@ pub(crate) async fn db2advis(
     let all: BTreeSet<usize> = (0..defs.len()).filter(|item| defs[*item].keys.len() <= width).collect();
     let mut benefit: HashMap<usize, f64> = HashMap::new();
     for query in 0..costs.problem.weights.len() {
+        if costs.is_over() {
+            break;
+        }
         let (base, _) = costs.query(query, &BTreeSet::new()).await?;
         let (best, used) = costs.query(query, &all).await?;
         for item in &used {

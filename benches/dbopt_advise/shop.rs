@@ -1,6 +1,7 @@
 //! A shop of 28 tables with skew, soft deletion, jsonb and a partitioned log, the queries of its pages, and its writes.
 
-use crate::contest::compare;
+use crate::contest::{Effort, compare};
+use crate::rivals::Memory;
 use crate::{AnyError, run};
 use perf_core::Rng;
 use perf_core::time::{Duration, now};
@@ -333,7 +334,7 @@ fn p95(samples: &[f64]) -> f64 {
 /// The mixed load without and with the recommended indexes, in turn: reads must gain, writes must not suffer.
 #[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
 pub(crate) async fn load(conn: &mut PgConnection, budget: f64) -> Result<(), AnyError> {
-    let chosen = compare(conn, "shop", &workload(), budget).await?.ours;
+    let chosen = compare(conn, "shop", &workload(), budget, &Effort::USUAL, &mut Memory::new()).await?.ours;
     // A database that is used again holds the rows of earlier runs.
     let mut new = 20_000_000 + 1_000_000 * Rng::from_entropy().below(1_000);
     let (mut without, mut with) = (Mixed::default(), Mixed::default());

@@ -1,6 +1,7 @@
 //! What the recommended sets are worth when they are built: each query is run with none, ours and Extend's, in turn.
 
-use crate::contest::compare;
+use crate::contest::{Effort, compare};
+use crate::rivals::Memory;
 use crate::{AnyError, run};
 use perf_core::time::now;
 use perf_dbopt::advise::IndexDef;
@@ -40,7 +41,7 @@ fn median(samples: &[f64]) -> f64 {
 /// Runs the workload with none, ours and Extend's indexes at one budget, in turn.
 #[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
 pub(crate) async fn race(conn: &mut PgConnection, workload: &Workload, budget: f64) -> Result<(), AnyError> {
-    let choices = compare(conn, "wall", workload, budget).await?;
+    let choices = compare(conn, "wall", workload, budget, &Effort::USUAL, &mut Memory::new()).await?;
     let names = |defs: &[IndexDef]| defs.iter().map(IndexDef::name).collect::<Vec<_>>();
     let all: BTreeSet<&IndexDef> = choices.ours.iter().chain(&choices.extend).collect();
     for def in &all {
