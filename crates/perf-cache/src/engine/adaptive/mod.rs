@@ -1,7 +1,11 @@
 //! Our own engine: reads without a lock, and a policy that adapts itself to the traffic.
 
+mod boundary;
+mod evict;
 mod ghost;
 mod list;
+mod node;
+mod plan;
 mod policy;
 mod record;
 mod simulate;

@@ -34,6 +34,11 @@ impl Simulated {
         false
     }
 
+    #[cfg(test)]
+    pub(super) const fn plan(&self) -> super::plan::Plan {
+        self.policy.plan
+    }
+
     /// Keys held.
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()

@@ -14,8 +14,11 @@ pub(super) struct Sketch {
 
 const ROWS: u32 = 4;
 const HIGHEST: u64 = 15;
-/// Counters per word of which a row may use a fourth.
-const SMALLEST: usize = 64;
+/// Words of sixteen counters, of which a row uses a fourth. With fewer, the keys of a small cache are mistaken for each
+/// other.
+const SMALLEST: usize = 256;
+/// A cache of fewer entries counts as long as one of so many: the past would fade before it says anything.
+const FEWEST: u64 = 200;
 /// Additions per entry between two halvings.
 const PERIOD: u64 = 10;
 
@@ -50,7 +53,7 @@ impl Sketch {
             }
         }
         self.additions += 1;
-        if self.additions >= PERIOD * (entries.max(8) as u64) {
+        if self.additions >= PERIOD * (entries as u64).max(FEWEST) {
             self.halve();
         }
     }
