@@ -64,7 +64,7 @@ fn record() {
     let (_many, bytes) = bytes_kept_by(|| {
         let many = QueryStats::new("many", Dialect::Postgres);
         (0..1000).for_each(|n| {
-            many.start(&format!("SELECT c{n} FROM product WHERE id = $1 AND shop = $2")).done(1)
+            many.start(&format!("SELECT c{n} FROM product WHERE id = $1 AND shop = $2")).done(1);
         });
         many
     });

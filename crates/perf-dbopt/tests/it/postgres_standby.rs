@@ -100,7 +100,7 @@ async fn b4_what_any_declared_replica_uses_is_not_unused() {
     assert!(unused(&mut conn, &policy, &[]).await.is_empty(), "statistics of a minute show nothing");
     policy.unused_for = Duration::ZERO;
     assert_eq!(unused(&mut conn, &policy, &[]).await, ["by_day", "by_note"]);
-    assert_eq!(unused(&mut conn, &policy, &[uses.clone()]).await, ["by_note"]);
+    assert_eq!(unused(&mut conn, &policy, std::slice::from_ref(&uses)).await, ["by_note"]);
     // What a replica did not use yet may be used there next week.
     let mut settled = uses.clone();
     settled.age = Duration::from_secs(90 * 24 * 3600);
