@@ -70,13 +70,13 @@ fn how_indexes_are_created_and_tried_is_configured_and_refused_by_path_value_and
     // What the file says is what the applier takes.
     perfkit::dbopt::postgres::IndexApplier::new(apply.clone()).unwrap();
     for (text, words) in [
-        ("apply = { lock_timeout = '2m' }", "databases.o.apply.lock_timeout = 2m, allowed: 1ms to 60s"),
+        ("apply = { lock_timeout = '2m' }", "databases.o.apply.lock_timeout = 120s, allowed: 1ms to 60s"),
         ("apply = { attempts = 0 }", "databases.o.apply.attempts = 0, allowed: 1 to 20"),
         ("apply = { max_per_table = 0 }", "databases.o.apply.max_per_table = 0, allowed: 1 or more"),
         ("apply = { deny = [''] }", "databases.o.apply.deny = , allowed: names of tables"),
         ("apply = { window = '25:00-26:00' }", "25:00-26:00"),
         ("apply = { force = true }", "force"),
-        ("trial = { max_time = '1m' }", "databases.o.trial.max_time = 1m, allowed: at least min_time"),
+        ("trial = { max_time = '1m' }", "databases.o.trial.max_time = 60s, allowed: at least min_time"),
         ("trial = { interval = '0s' }", "databases.o.trial.interval = 0s, allowed: more than zero"),
         (
             "trial = { verify = { min_calls = 1 } }",
