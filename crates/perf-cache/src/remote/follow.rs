@@ -111,24 +111,26 @@ async fn catch_up(
             // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
             let mut positions = remote.positions();
             positions.raise(oldest);
-            positions.applied = oldest;
+            (positions.applied, positions.seen) = (oldest, None);
         }
         let Some(space) = space.upgrade() else { return Ok(()) };
         // It may have served loads of its own before it reached the log; what was invalidated since is unknown too.
         space.forget_everything();
         return read_all(remote, log, &space).await;
     }
-    if newest < applied || oldest > applied {
+    let trimmed = oldest > applied;
+    if trimmed || newest < applied || is_another(remote, log, applied).await? {
         // Behind `applied`, so that positions which other nodes have used for older things are not used again.
-        let floor = if newest < applied {
-            bounded(log.append(remote.origin, 0, &[], applied)).await?
+        let (floor, seen) = if trimmed {
+            (newest, None)
         } else {
-            newest
+            (bounded(log.append(remote.origin, 0, &[], applied)).await?, Some((remote.origin, 0)))
         };
         if let Some(space) = space.upgrade() {
             gap(remote, &space, floor);
         }
-        remote.positions().applied = floor;
+        let mut positions = remote.positions();
+        (positions.applied, positions.seen) = (floor, seen);
     }
     if !remote.positions().following
         && let Some(space) = space.upgrade()
@@ -136,6 +138,23 @@ async fn catch_up(
         return read_all(remote, log, &space).await;
     }
     Ok(())
+}
+
+/// Whether the log has another record where this node has read one, after an interruption: the log has lost its end and
+/// handed out the positions again, and others may have filled it beyond `applied` since, which does not look like a loss.
+async fn is_another(
+    remote: &Remote,
+    log: &dyn InvalidationLog,
+    applied: Position,
+) -> Result<bool, StoreError> {
+    let (following, seen) = {
+        let positions = remote.positions();
+        (positions.following, positions.seen)
+    };
+    match seen {
+        Some((origin, serial)) if !following => Ok(!bounded(log.holds(applied, origin, serial)).await?),
+        _ => Ok(false),
+    }
 }
 
 /// Reads what the log holds, without waiting for more.
@@ -182,6 +201,9 @@ fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
     } else if !own {
         space.fences.tags(fences.iter().copied());
     }
-    remote.positions().applied = *position;
+    {
+        let mut positions = remote.positions();
+        (positions.applied, positions.seen) = (*position, Some((*origin, *serial)));
+    }
     remote.numbers.applied.increment();
 }

@@ -229,6 +229,13 @@ impl InvalidationLog for MemoryStore {
         }
     }
 
+    async fn holds(&self, position: Position, origin: u64, serial: u64) -> Result<bool, StoreError> {
+        self.up("look at the log", |state| {
+            let same = |record: &Record| (record.position, record.origin, record.serial);
+            state.log.iter().any(|record| same(record) == (position, origin, serial))
+        })
+    }
+
     async fn ends(&self) -> Result<Ends, StoreError> {
         self.up("look at the log", |state| Some((state.log.front()?.position, state.log.back()?.position)))
     }

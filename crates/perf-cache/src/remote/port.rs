@@ -245,6 +245,12 @@ pub trait InvalidationLog: Send + Sync {
 
     /// The ends of what it holds.
     async fn ends(&self) -> Result<Ends, StoreError>;
+
+    /// Whether what it holds at this position is the record with this origin and serial. After a failover that lost records
+    /// it may be another one: positions are handed out again. A log that keeps no records says yes.
+    async fn holds(&self, _position: Position, _origin: u64, _serial: u64) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 }
 
 const _: () = {

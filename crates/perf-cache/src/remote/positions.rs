@@ -9,6 +9,8 @@ use std::collections::HashMap;
 pub(crate) struct Positions {
     /// Everything up to here has been applied on this node.
     pub(crate) applied: Position,
+    /// Which record of which node that was; none when it was taken from the log without reading it.
+    pub(crate) seen: Option<(u64, u64)>,
     /// Nothing that was loaded before this position is valid.
     pub(crate) floor: Position,
     /// Whether this node has read the log to its end and still follows it. Before, nothing can be believed.
@@ -25,6 +27,7 @@ impl Positions {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             applied: Position::ZERO,
+            seen: None,
             floor: Position::ZERO,
             following: false,
             was_following: false,

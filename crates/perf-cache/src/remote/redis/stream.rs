@@ -115,6 +115,19 @@ impl InvalidationLog for StreamLog {
         Ok(News { records, changed: Vec::new(), broken })
     }
 
+    async fn holds(&self, at: Position, origin: u64, serial: u64) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.key).arg(at.to_string()).arg(at.to_string());
+        let found: StreamRangeReply = self
+            .link
+            .call("look at the invalidation log", async |mut connection| {
+                command.query_async(&mut connection).await
+            })
+            .await?;
+        let found = found.ids.first().and_then(record);
+        Ok(found.is_some_and(|record| (record.origin, record.serial) == (origin, serial)))
+    }
+
     async fn ends(&self) -> Result<Ends, StoreError> {
         let mut newest = redis::cmd("XREVRANGE");
         newest.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(1);
