@@ -287,7 +287,9 @@ mod postgres {
             },
         )
         .await;
-        assert!(awaits >= 4 && done >= 1 && done < awaits, "{done} of {awaits}");
+        // One await at least for psql, which looks, and one for pg_restore; whether their output and their end are seen in
+        // one is a matter of luck.
+        assert!(awaits >= 2 && done >= 1 && done < awaits, "{done} of {awaits}");
         target.verify(at.path(), Depth::Read).await.unwrap();
     }
 
