@@ -109,8 +109,8 @@ pub use remote::compress::Compression;
 pub use remote::guard::{StoreGuard, Trip};
 pub use remote::memory::{MemorySnapshot, MemoryStore};
 pub use remote::port::{
-    Cursor, Ends, InvalidationLog, Leases, News, Position, Record, Scanned, Store, StoreError, Stored, Taken,
-    Wanted,
+    Cursor, End, Ends, InvalidationLog, Leases, News, Position, Record, Scanned, Store, StoreError, Stored,
+    Taken, Wanted,
 };
 pub use space::{CacheSpace, CacheSpaceBuilder};
 pub use stats::{CacheStats, SpaceStats};

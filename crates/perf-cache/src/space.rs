@@ -10,7 +10,9 @@ use crate::remote::guard::{StoreGuard, Trip};
 use crate::remote::port::{InvalidationLog, Store};
 use crate::stats::SpaceStats;
 use crate::{Invalidating, Key, Tag};
-use perf_core::{Component, ComponentId, Deadline, Health, InvalidConfig, Name, Sink, duration, time};
+use perf_core::{
+    Component, ComponentId, Deadline, Health, Histogram, InvalidConfig, Name, Sink, duration, time,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -196,7 +198,9 @@ impl Component for CacheSpace {
     }
 
     fn collect(&self, sink: &mut dyn Sink) {
-        self.stats().collect(self.is_coherent(), sink);
+        let none = Histogram::new();
+        let lag = self.0.remote.as_ref().map_or(&none, |remote| &remote.numbers.lag);
+        self.stats().collect(self.is_coherent(), lag, sink);
     }
 
     fn health(&self) -> Health {

@@ -411,6 +411,11 @@ const LOG_APPLIED: Desc =
     Desc::counter("perf_cache_log_applied_total", "Records of the invalidation log applied", Unit::Count);
 const LOG_GAPS: Desc =
     Desc::counter("perf_cache_log_gaps_total", "Times that records may have been lost", Unit::Count);
+const LOG_LAG: Desc = Desc::histogram(
+    "perf_cache_log_lag_seconds",
+    "Time from an invalidation until this node has read it back from the log",
+    Unit::Seconds,
+);
 const LOG_PUBLISHED: Desc =
     Desc::counter("perf_cache_log_published_total", "Fences sent, by result", Unit::Count);
 const LOG_WAITING: Desc = Desc::gauge("perf_cache_log_waiting", "Fences that wait to be sent", Unit::Count);
@@ -472,7 +477,7 @@ impl SpaceStats {
         }
     }
 
-    pub(crate) fn collect(&self, coherent: bool, sink: &mut dyn Sink) {
+    pub(crate) fn collect(&self, coherent: bool, lag: &Histogram, sink: &mut dyn Sink) {
         for (result, total) in [
             ("hit", self.hits),
             ("miss", self.misses),
@@ -504,6 +509,7 @@ impl SpaceStats {
         sink.counter(&DICTIONARIES, &[], self.dictionaries);
         sink.counter(&LOG_APPLIED, &[], self.applied);
         sink.counter(&LOG_GAPS, &[], self.gaps);
+        sink.histogram(&LOG_LAG, &[], lag);
         sink.gauge(&LOG_WAITING, &[], self.waiting as f64);
         sink.gauge(&COHERENT, &[], f64::from(u8::from(coherent)));
     }

@@ -1,7 +1,8 @@
 //! Reads the log to its end and stays there; notices gaps, and says when it cannot be read.
 
 use super::Remote;
-use super::port::{InvalidationLog, News, Position, Record, StoreError};
+use super::port::{End, Ends, InvalidationLog, News, Position, Record, StoreError};
+use crate::clock::tick;
 use crate::space::SpaceInner;
 use perf_core::{Backoff, Rng, time};
 use std::sync::{Arc, Weak};
@@ -60,22 +61,29 @@ async fn step(
         // The end has been reached; the caller says so before anything waits.
         return Ok(());
     }
-    let before = remote.applied();
-    let News { records, changed, broken } = bounded(log.read(before, WAIT)).await?;
+    let news = bounded(log.read(remote.applied(), WAIT)).await?;
     let Some(live) = space.upgrade() else { return Ok(()) };
+    if take_in(remote, &live, news) {
+        return Ok(());
+    }
+    drop(live);
+    // Nothing new, or nothing left: an emptied log and a failover that lost records look alike from the end.
+    catch_up(remote, log, space).await
+}
+
+/// Applies what a read brought; false when that is nothing.
+fn take_in(remote: &Remote, space: &SpaceInner, news: News) -> bool {
+    let News { mut records, changed, broken } = news;
     if !changed.is_empty() {
-        live.fences.tags(changed.iter().copied());
+        space.fences.tags(changed.iter().copied());
     }
-    records.iter().for_each(|record| apply(remote, &live, record));
+    // One that came behind a newer one would be taken for applied.
+    records.sort_by_key(|record| record.position);
+    records.iter().for_each(|record| apply(remote, space, record));
     if broken {
-        gap(remote, &live, remote.applied());
+        gap(remote, space, remote.applied());
     }
-    if records.is_empty() && changed.is_empty() {
-        drop(live);
-        // Nothing new, or nothing left: an emptied log and a failover that lost records look alike from the end.
-        return catch_up(remote, log, space).await;
-    }
-    Ok(())
+    !records.is_empty() || !changed.is_empty()
 }
 
 /// Records may have been lost before `floor`: nothing older is believed any more.
@@ -98,39 +106,30 @@ async fn catch_up(
     space: &Weak<SpaceInner>,
 ) -> Result<(), StoreError> {
     let applied = remote.applied();
-    let (oldest, newest) = match bounded(log.ends()).await? {
+    let Ends { oldest, newest } = match bounded(log.ends()).await? {
         Some(ends) => ends,
         None => {
             // A log that holds nothing gets a beginning, so that there is a position to start from.
-            let begun = bounded(log.append(remote.origin, 0, &[], applied)).await?;
-            (begun, begun)
+            let begun = begin(remote, log, applied).await?;
+            Ends { oldest: begun, newest: begun }
         }
     };
     if applied == Position::ZERO {
-        {
-            // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
-            let mut positions = remote.positions();
-            positions.raise(oldest);
-            (positions.applied, positions.seen) = (oldest, None);
-        }
+        // A cold node: records older than what is retained may have been trimmed, and what they fenced is unknown.
+        remote.positions().start_from(oldest);
         let Some(space) = space.upgrade() else { return Ok(()) };
         // It may have served loads of its own before it reached the log; what was invalidated since is unknown too.
         space.forget_everything();
         return read_all(remote, log, &space).await;
     }
-    let trimmed = oldest > applied;
-    if trimmed || newest < applied || is_another(remote, log, applied).await? {
+    let trimmed = oldest.position > applied;
+    if trimmed || newest.position < applied || is_another(remote, log, applied).await? {
         // Behind `applied`, so that positions which other nodes have used for older things are not used again.
-        let (floor, seen) = if trimmed {
-            (newest, None)
-        } else {
-            (bounded(log.append(remote.origin, 0, &[], applied)).await?, Some((remote.origin, 0)))
-        };
+        let floor = if trimmed { newest } else { begin(remote, log, applied).await? };
         if let Some(space) = space.upgrade() {
-            gap(remote, &space, floor);
+            gap(remote, &space, floor.position);
         }
-        let mut positions = remote.positions();
-        (positions.applied, positions.seen) = (floor, seen);
+        remote.positions().start_from(floor);
     }
     if !remote.positions().following
         && let Some(space) = space.upgrade()
@@ -138,6 +137,12 @@ async fn catch_up(
         return read_all(remote, log, &space).await;
     }
     Ok(())
+}
+
+/// Appends a record that says only where it is.
+async fn begin(remote: &Remote, log: &dyn InvalidationLog, after: Position) -> Result<End, StoreError> {
+    let position = bounded(log.append(remote.origin, 0, &[], after)).await?;
+    Ok(End { position, record: Some((remote.origin, 0)) })
 }
 
 /// Whether the log has another record where this node has read one, after an interruption: the log has lost its end and
@@ -161,14 +166,9 @@ async fn is_another(
 async fn read_all(remote: &Remote, log: &dyn InvalidationLog, space: &SpaceInner) -> Result<(), StoreError> {
     loop {
         let news = bounded(log.read(remote.applied(), Duration::ZERO)).await?;
-        if !news.changed.is_empty() {
-            space.fences.tags(news.changed.iter().copied());
-        }
-        news.records.iter().for_each(|record| apply(remote, space, record));
-        if news.broken {
-            gap(remote, space, remote.applied());
-        }
-        if news.records.is_empty() {
+        let more = !news.records.is_empty();
+        take_in(remote, space, news);
+        if !more {
             return Ok(());
         }
     }
@@ -206,4 +206,7 @@ fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
         (positions.applied, positions.seen) = (*position, Some((*origin, *serial)));
     }
     remote.numbers.applied.increment();
+    if let Some(asked) = own.then(|| remote.outbox.returned(*serial)).flatten() {
+        remote.numbers.lag.record_duration(tick().since(asked));
+    }
 }

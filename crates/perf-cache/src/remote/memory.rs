@@ -2,8 +2,8 @@
 //! and for applications that want the second tier's behaviour without its server.
 
 use super::port::{
-    Cursor, Ends, InvalidationLog, LEASE, Leases, News, Position, Record, Scanned, Store, StoreError, Stored,
-    Taken, lease_mark,
+    Cursor, End, Ends, InvalidationLog, LEASE, Leases, News, Position, Record, Scanned, Store, StoreError,
+    Stored, Taken, lease_mark,
 };
 use crate::clock::{Tick, tick};
 use async_trait::async_trait;
@@ -236,7 +236,11 @@ impl InvalidationLog for MemoryStore {
         })
     }
 
-    async fn ends(&self) -> Result<Ends, StoreError> {
-        self.up("look at the log", |state| Some((state.log.front()?.position, state.log.back()?.position)))
+    async fn ends(&self) -> Result<Option<Ends>, StoreError> {
+        let end =
+            |record: &Record| End { position: record.position, record: Some((record.origin, record.serial)) };
+        self.up("look at the log", |state| {
+            Some(Ends { oldest: end(state.log.front()?), newest: end(state.log.back()?) })
+        })
     }
 }

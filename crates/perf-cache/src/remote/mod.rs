@@ -19,7 +19,7 @@ pub(crate) mod turns;
 
 use crate::space::SpaceInner;
 use guard::StoreGuard;
-use perf_core::{Counter, time};
+use perf_core::{Counter, Histogram, time};
 use port::{InvalidationLog, Position, Store, StoreError};
 use positions::Positions;
 use publish::Outbox;
@@ -69,6 +69,8 @@ pub(crate) struct RemoteNumbers {
     pub(crate) gaps: Counter,
     pub(crate) published: Counter,
     pub(crate) publish_errors: Counter,
+    /// From an invalidation until its record has come back from the log.
+    pub(crate) lag: Histogram,
 }
 
 impl Remote {

@@ -224,9 +224,24 @@ pub struct News {
     pub broken: bool,
 }
 
-/// The ends of what a log still holds: every record after the first position can be read, and the second is the newest.
-/// `None` when it holds nothing.
-pub type Ends = Option<(Position, Position)>;
+/// One end of a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// Where it is.
+    pub position: Position,
+    /// Origin and serial of the record that is there, where the log keeps records. After a failover another one may be
+    /// there, which [`InvalidationLog::holds`] tells.
+    pub record: Option<(u64, u64)>,
+}
+
+/// The ends of what a log still holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Every record after this can be read.
+    pub oldest: End,
+    /// Nothing is newer than this.
+    pub newest: End,
+}
 
 /// An ordered log of invalidations that every node reads to the end.
 #[async_trait]
@@ -240,11 +255,11 @@ pub trait InvalidationLog: Send + Sync {
         after: Position,
     ) -> Result<Position, StoreError>;
 
-    /// What came after a position; waits up to `wait` for the first record.
+    /// What came after a position, oldest first; waits up to `wait` for the first record.
     async fn read(&self, after: Position, wait: Duration) -> Result<News, StoreError>;
 
-    /// The ends of what it holds.
-    async fn ends(&self) -> Result<Ends, StoreError>;
+    /// The ends of what it holds; `None` when that is nothing.
+    async fn ends(&self) -> Result<Option<Ends>, StoreError>;
 
     /// Whether what it holds at this position is the record with this origin and serial. After a failover that lost records
     /// it may be another one: positions are handed out again. A log that keeps no records says yes.

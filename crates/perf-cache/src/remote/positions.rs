@@ -1,6 +1,6 @@
 //! What was invalidated where in the log: decides whether bytes from the second tier are still valid.
 
-use super::port::Position;
+use super::port::{End, Position};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 pub(crate) struct Positions {
     /// Everything up to here has been applied on this node.
     pub(crate) applied: Position,
-    /// Which record of which node that was; none when it was taken from the log without reading it.
+    /// Which record of which node that was, where the log keeps records.
     pub(crate) seen: Option<(u64, u64)>,
     /// Nothing that was loaded before this position is valid.
     pub(crate) floor: Position,
@@ -79,6 +79,12 @@ impl Positions {
         self.following
             && as_of >= self.floor
             && tags.into_iter().all(|tag| self.table.get(&tag).is_none_or(|&fence| fence <= as_of))
+    }
+
+    /// Follows the log from here on; what is older counts as unknown.
+    pub(crate) fn start_from(&mut self, end: End) {
+        self.raise(end.position);
+        (self.applied, self.seen) = (end.position, end.record);
     }
 
     /// Nothing loaded before `floor` is valid any more.

@@ -31,6 +31,20 @@ struct Waiting {
     lately: VecDeque<(Tick, Vec<u64>)>,
     /// How many fences those are.
     lately_held: usize,
+    /// When the first of those that wait was asked for.
+    since: Option<Tick>,
+    /// Records that have not come back from the log, by their numbers, and since when their fences are asked for.
+    away: VecDeque<(u64, Tick)>,
+}
+
+/// Fences that leave together.
+struct Batch {
+    number: u64,
+    fences: Vec<u64>,
+    /// Everything is to be invalidated instead.
+    everything: bool,
+    /// When the first of them was asked for.
+    since: Tick,
 }
 
 /// Fences that wait one by one; beyond it everything is invalidated at once.
@@ -42,6 +56,8 @@ const RECORD: usize = 1024;
 const LATELY: Duration = Duration::from_secs(15);
 /// Fences remembered for that.
 const MOST_LATELY: usize = 16_384;
+/// Records remembered until they come back from the log; one that is forgotten tells no lag.
+const MOST_AWAY: usize = 1024;
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -60,11 +76,12 @@ impl Outbox {
         } else {
             waiting.fences.extend(fences);
         }
+        waiting.since.get_or_insert_with(tick);
         self.filled.notify_one();
         waiting.batch
     }
 
-    fn take(&self) -> Option<(u64, Vec<u64>, bool)> {
+    fn take(&self) -> Option<Batch> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.fences.is_empty() && !waiting.everything {
             return None;
@@ -74,7 +91,31 @@ impl Outbox {
         let everything = std::mem::take(&mut waiting.everything);
         let fences = std::mem::take(&mut waiting.fences);
         waiting.sending = fences.len() + usize::from(everything);
-        Some((batch, fences.into_iter().collect(), everything))
+        let since = waiting.since.take().unwrap_or_else(tick);
+        Some(Batch { number: batch, fences: fences.into_iter().collect(), everything, since })
+    }
+
+    /// A record of this number is about to be sent; it may come back before the sender hears of it.
+    fn leave(&self, serial: u64, since: Tick) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.away.back().is_none_or(|(last, _)| *last < serial) {
+            waiting.away.push_back((serial, since));
+        }
+        if waiting.away.len() > MOST_AWAY {
+            waiting.away.pop_front();
+        }
+    }
+
+    /// A record has come back from the log: since when its fences were asked for.
+    pub(crate) fn returned(&self, serial: u64) -> Option<Tick> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(&(first, since)) = waiting.away.front().filter(|(first, _)| *first <= serial) {
+            waiting.away.pop_front();
+            if first == serial {
+                return Some(since);
+            }
+        }
+        None
     }
 
     /// Whether a fence waits again: it was asked for after the batch that carried it had left.
@@ -147,29 +188,25 @@ pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>) {
     let mut rng = Rng::from_entropy();
     let mut serial = 1;
     loop {
-        let Some((batch, fences, everything)) = remote.outbox.take() else {
+        let Some(batch) = remote.outbox.take() else {
             remote.outbox.filled.notified().await;
             continue;
         };
         let mut delays = backoff.delays(rng.next_u64());
-        while !send(&remote, &*log, &mut serial, &fences, everything).await {
+        while !send(&remote, &*log, &mut serial, &batch).await {
             remote.numbers.publish_errors.increment();
             time::sleep(delays.next().unwrap_or(Backoff::DEFAULT_CAP)).await;
         }
-        remote.outbox.arrive(batch, fences);
+        remote.outbox.arrive(batch.number, batch.fences);
     }
 }
 
 /// Appends the fences; sending one twice does no harm.
-async fn send(
-    remote: &Remote,
-    log: &dyn InvalidationLog,
-    serial: &mut u64,
-    fences: &[u64],
-    everything: bool,
-) -> bool {
-    let records: Vec<&[u64]> = if everything { vec![&[]] } else { fences.chunks(RECORD).collect() };
+async fn send(remote: &Remote, log: &dyn InvalidationLog, serial: &mut u64, batch: &Batch) -> bool {
+    let records: Vec<&[u64]> =
+        if batch.everything { vec![&[]] } else { batch.fences.chunks(RECORD).collect() };
     for record in records {
+        remote.outbox.leave(*serial, batch.since);
         let append = log.append(remote.origin, *serial, record, remote.applied());
         let Ok(Ok(position)) = time::timeout(remote.timeout * 10, append).await else {
             // It may have arrived all the same: the next attempt has the same number.

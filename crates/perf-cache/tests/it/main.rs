@@ -6,6 +6,7 @@ mod batches;
 #[cfg(feature = "json")]
 mod cluster;
 mod collector;
+mod following;
 mod invalidation;
 mod leases;
 mod limits;

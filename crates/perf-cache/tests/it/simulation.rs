@@ -146,7 +146,7 @@ impl InvalidationLog for Wire {
     async fn holds(&self, position: Position, origin: u64, serial: u64) -> Result<bool, StoreError> {
         carry!(self, self.store.holds(position, origin, serial))
     }
-    async fn ends(&self) -> Result<Ends, StoreError> {
+    async fn ends(&self) -> Result<Option<Ends>, StoreError> {
         carry!(self, self.store.ends())
     }
 }

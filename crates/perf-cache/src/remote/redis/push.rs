@@ -5,7 +5,7 @@
 
 use super::link::Link;
 use crate::clock::{Tick, tick};
-use crate::remote::port::{Ends, InvalidationLog, News, Position, Record, StoreError};
+use crate::remote::port::{End, Ends, InvalidationLog, News, Position, Record, StoreError};
 use crate::remote::shared;
 use async_trait::async_trait;
 use perf_core::time;
@@ -242,7 +242,7 @@ impl InvalidationLog for PushLog {
         Ok(news)
     }
 
-    async fn ends(&self) -> Result<Ends, StoreError> {
+    async fn ends(&self) -> Result<Option<Ends>, StoreError> {
         let mut place = self.open.lock().await;
         let mut open = match place.take() {
             Some(open) => open,
@@ -259,10 +259,11 @@ impl InvalidationLog for PushLog {
                 }
             }
         }
-        let at = |major| Position { major, minor: 0 };
+        // Messages are not kept, so that nobody can be asked which one had a number.
+        let at = |major| End { position: Position { major, minor: 0 }, record: None };
         let ends = newest.map(|newest| {
             let first = open.records.front().map_or(open.seen, |record| record.position.major - 1);
-            (at(if open.seen < newest { newest } else { first }), at(newest))
+            Ends { oldest: at(if open.seen < newest { newest } else { first }), newest: at(newest) }
         });
         *place = Some(open);
         Ok(ends)

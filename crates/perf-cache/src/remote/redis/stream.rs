@@ -1,7 +1,7 @@
 //! The invalidation log as a Redis Stream.
 
 use super::link::{Connection, Link};
-use crate::remote::port::{Ends, InvalidationLog, News, Position, Record, StoreError};
+use crate::remote::port::{End, Ends, InvalidationLog, News, Position, Record, StoreError};
 use async_trait::async_trait;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{Cmd, RedisError};
@@ -128,7 +128,7 @@ impl InvalidationLog for StreamLog {
         Ok(found.is_some_and(|record| (record.origin, record.serial) == (origin, serial)))
     }
 
-    async fn ends(&self) -> Result<Ends, StoreError> {
+    async fn ends(&self) -> Result<Option<Ends>, StoreError> {
         let mut newest = redis::cmd("XREVRANGE");
         newest.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(1);
         let oldest = self.oldest();
@@ -144,9 +144,14 @@ impl InvalidationLog for StreamLog {
                 pipe.query_async(&mut connection).await
             })
             .await?;
-        let end = |reply: &StreamRangeReply| reply.ids.first().and_then(|id| position(&id.id));
-        Ok(end(&oldest).zip(end(&newest)))
+        Ok(end(&oldest).zip(end(&newest)).map(|(oldest, newest)| Ends { oldest, newest }))
     }
+}
+
+fn end(reply: &StreamRangeReply) -> Option<End> {
+    let id = reply.ids.first()?;
+    let record = record(id).map(|record| (record.origin, record.serial));
+    Some(End { position: position(&id.id)?, record })
 }
 
 fn position(id: &str) -> Option<Position> {
