@@ -110,7 +110,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         }))
     }
 
-    /// Reads from memory alone: never waits, never loads. Values past their life are not returned.
+    /// Reads from memory alone: never waits, never loads. Values past their life are not returned, but for one that stands
+    /// in for a load that failed, until the next attempt: its [`freshness`](Hit::freshness) says so.
     #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<Hit<K, V>>
     where
@@ -367,8 +368,12 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     fn lookup(&self, found: Option<Held<K, V>>, now: Tick) -> Lookup<K, V> {
         use crate::load::Probe;
         match self.judge(found, now) {
-            Probe::Ready(held, _) | Probe::Refresh(held, Freshness::Fresh) => {
+            Probe::Ready(held, Freshness::Fresh) | Probe::Refresh(held, Freshness::Fresh) => {
                 with_lane(|lane| self.serve(lane, held)).map_or(Lookup::Nothing, Lookup::Found)
+            }
+            Probe::Ready(held, freshness) => {
+                self.count(&held, &freshness);
+                Hit::new(held, freshness).map_or(Lookup::Nothing, Lookup::Found)
             }
             Probe::Refresh(..) | Probe::Load(_) => {
                 self.numbers.misses.increment();

@@ -4,6 +4,7 @@ use crate::clock::{Tick, nanos};
 use crate::engine::Priority;
 use crate::remote::port::Position;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// One value and everything that decides whether it may be served. The value never changes; the stamps do.
@@ -31,22 +32,35 @@ pub(crate) struct Entry<K, V> {
     stored: AtomicU64,
     /// Expired by hand: kept for failures only.
     expired: AtomicBool,
+    /// How the engine ranks it against others when there is no room.
+    pub(crate) priority: Priority,
     /// Served this long after `fresh` while a refresh runs, and this long when loads fail.
     stale_for: u64,
     error_for: u64,
-    /// How the engine ranks it against others when there is no room.
-    pub(crate) priority: Priority,
+    /// Why it is served past its life without another load, and for how long; looked at past its life only.
+    throttle: Mutex<Option<Box<Throttle>>>,
     /// How far the log had been followed when its load began: tells which of two copies is the older one.
     pub(crate) position: Position,
 }
 
+/// The next load of an entry waits.
+#[derive(Debug)]
+struct Throttle {
+    until: Tick,
+    /// What the last load failed with; nothing when it was not made.
+    reason: Option<Arc<str>>,
+}
+
 /// What an entry is good for at some moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
     /// Serve it.
     Fresh,
     /// Serve it, and refresh it in the background.
     RefreshDue,
+    /// Past its life, but to be served until the next load, which waits because the last one failed with this message, or
+    /// because there was no room for it.
+    Throttled(Option<Arc<str>>),
     /// Past its life, but to be served while a refresh runs.
     Stale,
     /// To be served only when the load fails or is late.
@@ -97,6 +111,7 @@ impl<K, V> Entry<K, V> {
             stale_for: nanos(lives.stale),
             error_for: nanos(lives.error),
             expired: AtomicBool::new(false),
+            throttle: Mutex::new(None),
             number: AtomicU32::new(0),
             noted: AtomicU32::new(0),
         };
@@ -110,6 +125,7 @@ impl<K, V> Entry<K, V> {
         self.stored.store(now.0, Ordering::Relaxed);
         self.seen.fetch_max(as_of, Ordering::AcqRel);
         self.expired.store(false, Ordering::Relaxed);
+        *self.throttled() = None;
         self.fresh.store(fresh.0, Ordering::Relaxed);
         self.calm.store(now.after(lives.refresh).min(fresh).0, Ordering::Release);
     }
@@ -137,12 +153,24 @@ impl<K, V> Entry<K, V> {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// Nothing is to be decided before `until`: a load failed or ran late, and the next one waits until then.
-    /// The life is extended for as long, without jitter.
-    pub(crate) fn throttle(&self, until: Tick) {
-        if !self.expired.load(Ordering::Relaxed) {
-            self.calm.fetch_max(until.0, Ordering::AcqRel);
+    /// A load failed, with this message, or was not made: the next one waits until then. The life is extended for as long,
+    /// without jitter, and never beyond the windows in which a value past its life may be served.
+    pub(crate) fn throttle(&self, until: Tick, reason: Option<Arc<str>>) {
+        if self.is_expired() {
+            return;
         }
+        let window = if reason.is_some() {
+            self.dead_at()
+        } else {
+            Tick(self.fresh_until().0.saturating_add(self.stale_for))
+        };
+        let until = until.min(window);
+        *self.throttled() = Some(Box::new(Throttle { until, reason }));
+        self.calm.fetch_max(until.min(self.fresh_until()).0, Ordering::AcqRel);
+    }
+
+    fn throttled(&self) -> MutexGuard<'_, Option<Box<Throttle>>> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The look of the engine's policy at which a hit was last noted; 0 before the first.
@@ -186,10 +214,15 @@ impl<K, V> Entry<K, V> {
             return Age::Fresh;
         }
         let fresh = self.fresh.load(Ordering::Relaxed);
-        let expired = self.expired.load(Ordering::Relaxed);
         if now.0 < fresh {
-            Age::RefreshDue
-        } else if !expired && now.0 < fresh.saturating_add(self.stale_for) {
+            return Age::RefreshDue;
+        }
+        let expired = self.is_expired();
+        if let Some(throttle) = self.throttled().as_ref().filter(|throttle| !expired && now < throttle.until)
+        {
+            return Age::Throttled(throttle.reason.clone());
+        }
+        if !expired && now.0 < fresh.saturating_add(self.stale_for) {
             Age::Stale
         } else if now.0 < fresh.saturating_add(self.error_for) {
             Age::ErrorOnly
@@ -200,8 +233,7 @@ impl<K, V> Entry<K, V> {
 
     /// When the entry is of no use to anyone any more.
     pub(crate) fn dead_at(&self) -> Tick {
-        let fresh = self.fresh.load(Ordering::Relaxed).saturating_add(self.stale_for.max(self.error_for));
-        Tick(fresh.max(self.calm.load(Ordering::Relaxed)))
+        Tick(self.fresh.load(Ordering::Relaxed).saturating_add(self.stale_for.max(self.error_for)))
     }
 
     /// Loaded when the log had been followed to this position.
@@ -269,8 +301,27 @@ mod tests {
         entry.expire(Tick(10));
         assert_eq!(entry.age(Tick(10)), Age::ErrorOnly);
         assert_eq!(entry.age(Tick(60)), Age::Dead);
-        entry.throttle(Tick(90));
+        entry.throttle(Tick(90), None);
         assert_eq!(entry.age(Tick(20)), Age::ErrorOnly, "throttling never undoes an expiry");
+    }
+
+    #[test]
+    fn s20_a_throttle_extends_the_life_says_why_and_ends_with_the_windows() {
+        let (throttled, why) = (entry(LIVES), Some(Arc::from("down")));
+        throttled.throttle(Tick(110), why.clone());
+        let ages = [80, 99, 100, 109, 110].map(|now| throttled.age(Tick(now)));
+        let extended = Age::Throttled(why.clone());
+        assert_eq!(ages, [Age::Fresh, Age::Fresh, extended.clone(), extended.clone(), Age::Stale]);
+        throttled.throttle(Tick(u64::MAX), why.clone());
+        assert_eq!((throttled.age(Tick(149)), throttled.age(Tick(150))), (extended, Age::Dead));
+        throttled.renew(LIVES, 0, Tick(200));
+        assert_eq!(throttled.age(Tick(300)), Age::Stale, "a load that succeeds ends it");
+        let bare = entry(Lives { stale: at(0), error: at(0), ..LIVES });
+        bare.throttle(Tick(110), why);
+        assert_eq!((bare.age(Tick(99)), bare.age(Tick(100))), (Age::Fresh, Age::Dead));
+        let shed = entry(LIVES);
+        shed.throttle(Tick(140), None);
+        assert_eq!((shed.age(Tick(119)), shed.age(Tick(120))), (Age::Throttled(None), Age::ErrorOnly));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) struct Numbers {
 pub struct CacheStats {
     /// Reads answered with a fresh value.
     pub hits: u64,
-    /// Reads answered at once with a stale value, while a refresh runs.
+    /// Reads answered at once with a stale value, while a refresh runs or, after a failure, until the next attempt.
     pub stale: u64,
     /// Misses answered with a stale value because the load was late.
     pub stale_timeout: u64,

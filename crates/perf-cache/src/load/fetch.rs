@@ -97,8 +97,8 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let shard = self.flights.shard(hash);
         // Under the lock of the key, which every change of it takes: an invalidation is published before it takes that
         // lock, so it is either seen here, or comes afterwards and removes what is stored here.
-        if let Probe::Ready(held, _) = self.look(hash, key) {
-            return Hit::new(held, Freshness::Fresh);
+        if let Probe::Ready(held, freshness) = self.look(hash, key) {
+            return Hit::new(held, freshness);
         }
         let valid = remote.allow(position, entry.tags.iter().copied())
             && as_of >= self.cleared_at()

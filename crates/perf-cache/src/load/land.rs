@@ -148,11 +148,11 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
     pub(super) fn forgo(&self) {
         let Some(base) = &self.base else { return };
         let now = tick();
-        base.throttle(now.after(self.inner.config.throttle));
+        base.throttle(now.after(self.inner.config.throttle), None);
         let mut shard = self.inner.flights.shard(self.hash);
         self.leave(&mut shard);
         drop(shard);
-        let freshness = if base.age(now) == Age::Fresh { Freshness::Fresh } else { Freshness::Refreshing };
+        let freshness = if now < base.fresh_until() { Freshness::Fresh } else { Freshness::Refreshing };
         self.flight.land(Ok((base.to_arc(), freshness)));
     }
 
@@ -230,8 +230,9 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         if !useful || held.value.is_none() || !self.inner.tolerates(&failure) {
             return Err(failure);
         }
-        held.throttle(now.after(self.inner.config.throttle));
-        Ok((held.to_arc(), Freshness::StaleError(failure.message())))
+        let why = failure.message();
+        held.throttle(now.after(self.inner.config.throttle), Some(Arc::clone(&why)));
+        Ok((held.to_arc(), Freshness::StaleError(why)))
     }
 }
 

@@ -169,6 +169,9 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 }
                 None => Probe::Refresh(held, Freshness::Fresh),
             },
+            Age::Throttled(reason) => {
+                Probe::Ready(held, reason.map_or(Freshness::Refreshing, Freshness::StaleError))
+            }
             Age::Stale => Probe::Refresh(held, Freshness::Refreshing),
             Age::ErrorOnly => Probe::Load(Some(held)),
             Age::Dead => Probe::Load(None),
@@ -199,7 +202,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         allowed
     }
 
-    fn count(&self, held: &Held<K, V>, freshness: &Freshness) {
+    pub(crate) fn count(&self, held: &Held<K, V>, freshness: &Freshness) {
         if held.value.is_none() {
             self.numbers.nothing.increment();
         } else if freshness.is_stale() {
@@ -226,7 +229,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         let Some(permit) = self.gate.enter_unasked() else {
             // Refreshes are shed first; the next hit after the throttle asks again.
             self.numbers.shed.increment();
-            held.throttle(tick().after(self.config.throttle));
+            held.throttle(tick().after(self.config.throttle), None);
             return;
         };
         self.numbers.refreshes.increment();

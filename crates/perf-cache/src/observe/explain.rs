@@ -36,7 +36,8 @@ pub struct Explanation {
 pub struct EntryState {
     /// Whether a read is answered from it.
     pub served: bool,
-    /// How good it is: `fresh`, `refresh due`, `stale`, `for failures only`, `dead`.
+    /// How good it is: `fresh`, `refresh due`, `stale until the next attempt` (a load has failed), `stale`,
+    /// `for failures only`, `dead`.
     pub age_class: &'static str,
     /// Whether it remembers that there is nothing.
     pub nothing: bool,
@@ -141,10 +142,12 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             .blame(seen, &held.tags)
             .or_else(|| (seen < inner.cleared_at()).then_some(Fenced::Clear));
         EntryState {
-            served: fenced.is_none() && matches!(age, Age::Fresh | Age::RefreshDue | Age::Stale),
+            served: fenced.is_none()
+                && matches!(age, Age::Fresh | Age::RefreshDue | Age::Throttled(_) | Age::Stale),
             age_class: match age {
                 Age::Fresh => "fresh",
                 Age::RefreshDue => "refresh due",
+                Age::Throttled(_) => "stale until the next attempt",
                 Age::Stale => "stale",
                 Age::ErrorOnly => "for failures only",
                 Age::Dead => "dead",

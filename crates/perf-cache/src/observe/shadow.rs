@@ -5,6 +5,7 @@ use super::sample;
 use crate::Key;
 use crate::cache::Inner;
 use crate::engine::Held;
+use crate::hit::Freshness;
 use crate::load::{Found, LoadContext, Probe, Start, caught};
 use perf_core::{Counter, time};
 use std::borrow::Borrow;
@@ -55,7 +56,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         match self.look(hash, key) {
-            Probe::Ready(held, _) if held.value.is_some() => {
+            Probe::Ready(held, Freshness::Fresh) if held.value.is_some() => {
                 self.numbers.hits.increment();
                 Some(held)
             }

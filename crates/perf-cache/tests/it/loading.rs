@@ -69,18 +69,28 @@ async fn s16_who_joined_with_another_error_type_gets_the_message() {
 
 #[tokio::test(start_paused = true)]
 async fn s17_a_panic_reaches_all_who_joined_and_the_key_is_loadable_at_once() {
-    let cache = cache();
-    let panicking = || async {
-        time::sleep(MS(5)).await;
-        panic!("no {}", "luck");
-        #[expect(unreachable_code, reason = "the type of the loader's result")]
-        Ok::<u32, Infallible>(0)
-    };
-    let (a, b) = tokio::join!(cache.get_or_load(&1, panicking), cache.get_or_load(&1, panicking));
-    for error in [a.unwrap_err(), b.unwrap_err()] {
-        assert!(matches!(error, LoadError::Panicked(message) if &*message == "no luck"));
+    // With one place for loads: a panic that kept it would show in the next.
+    let cache = CacheSpace::in_process("t").cache("a").capacity(Entries(100)).max_loads(1).build().unwrap();
+    for (round, told) in ["no luck", "no hope", "a panic without a message"].into_iter().enumerate() {
+        let panicking = move || async move {
+            time::sleep(MS(5)).await;
+            match round {
+                0 => panic!("no {}", "luck"),
+                1 => panic!("no hope"),
+                _ => std::panic::panic_any(7_u8),
+            }
+            #[expect(unreachable_code, reason = "the type of the loader's result")]
+            Ok::<u32, Infallible>(0)
+        };
+        let (a, b) = tokio::join!(cache.get_or_load(&1, panicking), cache.get_or_load(&1, panicking));
+        for error in [a.unwrap_err(), b.unwrap_err()] {
+            assert!(matches!(error, LoadError::Panicked(message) if &*message == told));
+        }
+        assert_eq!((cache.stats().panicked, cache.loading()), (round as u64 + 1, 0));
     }
-    assert_eq!((cache.stats().panicked, cache.loading()), (1, 0));
+    let at_once =
+        cache.get_or_load(&1, || -> std::future::Ready<Result<u32, Infallible>> { panic!("at once") });
+    assert!(matches!(at_once.await.unwrap_err(), LoadError::Panicked(message) if &*message == "at once"));
     assert_eq!(*cache.get_or_load(&1, || async { Ok::<_, Infallible>(1) }).await.unwrap(), 1);
 }
 
@@ -135,31 +145,84 @@ fn s19_a_load_asked_for_outside_any_runtime_is_refused() {
     assert!(matches!(outcome, Ok(std::task::Poll::Ready(Err(LoadError::Shutdown(_))))));
 }
 
+fn failing(error: &'static str) -> impl AsyncLoader {
+    move || std::future::ready(Err(String::from(error)))
+}
+
+/// A loader that fails at once.
+trait AsyncLoader: FnOnce() -> std::future::Ready<Result<u32, String>> + Send + 'static {}
+impl<F: FnOnce() -> std::future::Ready<Result<u32, String>> + Send + 'static> AsyncLoader for F {}
+
 #[tokio::test(start_paused = true)]
-async fn s20_an_error_within_the_window_is_answered_with_the_stale_value() {
+async fn s20_an_error_within_the_window_is_answered_with_the_stale_value_and_says_so_until_the_next_attempt()
+{
     let space = CacheSpace::in_process("t");
+    // Lives are lengthened at random, up to twice as long; the wait for the next attempt is not.
     let cache: Cache<u64, u32> = space
         .cache("a")
         .capacity(Entries(10))
-        .jitter(0.0)
-        .fresh(Duration::from_secs(1))
-        .throttle(Duration::from_secs(3))
-        .stale_if_error(Duration::from_secs(100), |error: &String| error == "transient")
+        .jitter(1.0)
+        .fresh(MS(1000))
+        .throttle(MS(3000))
+        .stale_if_error(MS(100_000), |error: &String| error == "transient")
         .build()
         .unwrap();
     cache.insert(1, 1);
-    time::sleep(Duration::from_secs(2)).await;
-    let failing = |error: &'static str| move || async move { Err::<u32, _>(String::from(error)) };
+    time::sleep(MS(2_001)).await;
     let refused = cache.get_or_load(&1, failing("fatal")).await;
     assert!(refused.is_err(), "the predicate does not hold");
+    assert!(cache.get(&1).is_none());
+    let stale = (1, Freshness::StaleError("transient".into()));
     let hit = cache.get_or_load(&1, failing("transient")).await.unwrap();
-    assert_eq!((*hit, hit.freshness()), (1, &Freshness::StaleError("transient".into())));
+    assert_eq!((*hit, hit.freshness().clone()), stale);
     let failed = cache.stats().failed;
-    time::sleep(Duration::from_millis(2_900)).await;
-    assert_eq!(*cache.get_or_load(&1, failing("transient")).await.unwrap(), 1);
-    assert_eq!(cache.stats().failed, failed, "until the throttle ends nothing is loaded");
-    time::sleep(Duration::from_secs(120)).await;
-    assert!(cache.get_or_load(&1, failing("transient")).await.is_err(), "the window is over");
+    time::sleep(MS(2_999)).await;
+    let hits = [
+        cache.get_or_load(&1, failing("never asked")).await.unwrap(),
+        cache.get(&1).unwrap(),
+        cache.lookup(&1).hit().unwrap(),
+        cache
+            .load_many(&[1], |_| async { Err::<Vec<(u64, u32)>, _>("never") })
+            .await
+            .remove(0)
+            .unwrap()
+            .unwrap(),
+    ];
+    for hit in hits {
+        assert_eq!((*hit, hit.freshness().clone()), stale, "a stale value is never silent");
+    }
+    assert_eq!(
+        (cache.stats().failed, cache.stats().stale),
+        (failed, 4),
+        "until the throttle ends nothing is loaded"
+    );
+    time::sleep(MS(1)).await;
+    assert_eq!(*cache.get_or_load(&1, || async { Ok::<_, String>(2) }).await.unwrap(), 2, "then it is");
+    assert_eq!(cache.get(&1).unwrap().freshness(), &Freshness::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s20_no_failure_extends_a_life_beyond_its_window() {
+    let space = CacheSpace::in_process("t");
+    let builder =
+        |name| space.cache(name).capacity(Entries(10)).jitter(0.0).fresh(MS(1000)).throttle(MS(5000));
+    let cache: Cache<u64, u32> = builder("a").stale_if_error(MS(10_000), |_: &String| true).build().unwrap();
+    cache.insert(1, 1);
+    time::sleep(MS(10_000)).await;
+    assert_eq!(*cache.get_or_load(&1, failing("down")).await.unwrap(), 1);
+    time::sleep(MS(999)).await;
+    assert_eq!(cache.get(&1).as_deref(), Some(&1));
+    time::sleep(MS(1)).await;
+    assert!(cache.get(&1).is_none() && cache.get_or_load(&1, failing("down")).await.is_err());
+    // Without a window a refresh that fails shortly before the end leaves the end where it is.
+    let bare: Cache<u64, u32> = builder("b").refresh(perf_cache::Refresh::Fraction(0.5)).build().unwrap();
+    bare.insert(1, 1);
+    time::sleep(MS(990)).await;
+    assert_eq!(*bare.get_or_load(&1, failing("down")).await.unwrap(), 1);
+    time::sleep(MS(9)).await;
+    assert_eq!((bare.stats().failed, bare.get(&1).as_deref()), (1, Some(&1)));
+    time::sleep(MS(1)).await;
+    assert!(bare.get(&1).is_none() && bare.get_or_load(&1, failing("down")).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,6 +309,33 @@ async fn s24_a_refresh_runs_once_in_the_background_and_a_miss_meanwhile_joins_it
     time::sleep(MS(500)).await;
     let joined = cache.get_or_load(&1, slow(4)).await.unwrap();
     assert_eq!((*joined, begun.elapsed()), (2, MS(700)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s24_a_refresh_goes_on_whatever_becomes_of_those_who_wait_for_it() {
+    let space = CacheSpace::in_process("t");
+    let cache: Cache<u64, u32> = space
+        .cache("a")
+        .capacity(Entries(10))
+        .jitter(0.0)
+        .fresh(MS(1000))
+        .refresh(perf_cache::Refresh::Fraction(0.5))
+        .on_cancel(perf_cache::CancelPolicy::Abort)
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    time::sleep(MS(600)).await;
+    let slow = || async {
+        time::sleep(MS(700)).await;
+        Ok::<u32, Infallible>(2)
+    };
+    // The caller is gone as soon as it has its answer, which it has at once.
+    assert_eq!(*time::timeout(Duration::ZERO, cache.get_or_load(&1, slow)).await.unwrap().unwrap(), 1);
+    time::sleep(MS(500)).await;
+    assert!(time::timeout(MS(50), cache.get_or_load(&1, slow)).await.is_err(), "a miss that gives up");
+    assert_eq!((cache.loading(), cache.stats().joined), (1, 1));
+    time::sleep(MS(200)).await;
+    assert_eq!((cache.get(&1).as_deref(), cache.stats().loaded), (Some(&2), 1));
 }
 
 #[tokio::test(start_paused = true)]
