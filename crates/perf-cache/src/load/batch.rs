@@ -267,7 +267,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     ) -> Option<Outcome<K, V>> {
         let Waiting { seat, joined_at, stale, .. } = one;
         let Some(landing) = self.landing(&seat, stale.is_some(), deadline).await else {
-            return Some(self.late(stale, options));
+            return Some(self.late(&seat, stale, options));
         };
         let (entry, freshness) = match landing {
             Ok(landed) => landed,

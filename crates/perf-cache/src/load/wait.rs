@@ -73,7 +73,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 // In a box, so that a call that finds its value in the second tier stays small.
                 None => Box::pin(self.landing(&seat, stale.is_some(), deadline)).await,
             };
-            let Some(landing) = landing else { return self.late(stale, &options) };
+            let Some(landing) = landing else { return self.late(&seat, stale, &options) };
             let (entry, freshness) = landing?;
             match again {
                 // Whoever joined after an invalidation that overtook the flight must not be given its value.
@@ -184,19 +184,32 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     /// What a caller gets whose patience has ended.
     pub(super) fn late(
         &self,
+        seat: &Seat<K, V>,
         stale: Option<Held<K, V>>,
         options: &LoadOptions,
     ) -> Result<Option<Hit<K, V>>, Failure> {
         self.numbers.timeouts.increment();
-        if let Some(held) = stale
-            && self.is_allowed(&held)
-        {
-            self.numbers.stale_timeout.increment();
-            return Ok(Hit::new(held, Freshness::StaleTimeout));
+        if let Some((held, freshness)) = stale.and_then(|held| self.left_of(seat, held)) {
+            if freshness == Freshness::StaleTimeout {
+                self.numbers.stale_timeout.increment();
+            }
+            return Ok(Hit::new(held, freshness));
         }
         let by_caller = options.deadline.has_passed(time::now());
         let reason = if by_caller { Reason::DeadlineExceeded } else { Reason::Timeout };
         Err(Failure::Timeout(self.refused(reason)))
+    }
+
+    /// What may be served of a value that was stale when the wait began. If its key was invalidated or written since, that
+    /// is what memory has by now.
+    fn left_of(&self, seat: &Seat<K, V>, held: Held<K, V>) -> Option<(Held<K, V>, Freshness)> {
+        if !seat.flight().is_superseded() {
+            return self.is_allowed(&held).then_some((held, Freshness::StaleTimeout));
+        }
+        match self.look(held.hash, &held.key) {
+            Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => Some((held, freshness)),
+            Probe::Load(left) => left.map(|held| (held, Freshness::StaleTimeout)),
+        }
     }
 }
 

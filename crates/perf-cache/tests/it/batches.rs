@@ -1,6 +1,8 @@
 //! Batches and reads that never load.
 
-use perf_cache::{Cache, CacheSpace, Entries, Loaded, MemoryStore, Postcard, Store, StoreError, Stored, tag};
+use perf_cache::{
+    Cache, CacheSpace, Entries, Loaded, MemoryStore, Postcard, Refresh, Store, StoreError, Stored, tag,
+};
 use perf_core::time;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,7 +79,7 @@ async fn a_batch_asks_memory_then_the_second_tier_then_the_loader_for_what_is_le
 }
 
 #[tokio::test(start_paused = true)]
-async fn s15_batches_single_loads_and_refreshes_share_their_flights() {
+async fn s15_batches_and_single_loads_share_their_flights() {
     let store = Arc::new(MemoryStore::new());
     let (_, a) = node(&store).await;
     let (asked, singles) = (Asked::default(), Arc::new(AtomicU32::new(0)));
@@ -103,6 +105,55 @@ async fn s15_batches_single_loads_and_refreshes_share_their_flights() {
     }
     let batched: usize = asked.lock().unwrap().iter().map(Vec::len).sum();
     assert_eq!(batched as u32 + singles.load(Ordering::SeqCst), 6, "each of six keys was loaded once");
+}
+
+/// Hits that start a refresh, alone and in batches, and misses of all kinds after the end of the life, while it runs.
+#[tokio::test(start_paused = true)]
+async fn s15_s24_one_refresh_serves_single_calls_and_batches_before_and_after_the_end_of_the_life() {
+    for batch_first in [true, false] {
+        let space = CacheSpace::in_process("t");
+        let cache: Cache<u64, u32> =
+            space.cache("a").jitter(0.0).fresh(MS(1000)).refresh(Refresh::Fraction(0.5)).build().unwrap();
+        let loads = Arc::new(AtomicU32::new(0));
+        let slow = |loads: &Arc<AtomicU32>| {
+            let loads = Arc::clone(loads);
+            move || async move {
+                loads.fetch_add(1, Ordering::SeqCst);
+                time::sleep(MS(800)).await;
+                Ok::<u32, Infallible>(2)
+            }
+        };
+        let many = |loads: &Arc<AtomicU32>| {
+            let one = slow(loads);
+            move |keys: Vec<u64>| {
+                let loading = (one.clone())();
+                async move {
+                    let value = loading.await?;
+                    Ok::<_, Infallible>(keys.into_iter().map(|key| (key, value)).collect::<Vec<_>>())
+                }
+            }
+        };
+        cache.insert(1, 1);
+        time::sleep(MS(600)).await;
+        for turn in 0..6 {
+            let value = match (turn % 2 == 0) == batch_first {
+                true => values(&cache.load_many(&[1], many(&loads)).await)[0],
+                false => cache.get_or_load(&1, slow(&loads)).await.ok().map(|hit| *hit),
+            };
+            assert_eq!((value, cache.loading()), (Some(1), 1));
+        }
+        time::sleep(MS(500)).await;
+        assert!(cache.get(&1).is_none(), "its life has ended");
+        let (single, find, batch, warm) = tokio::join!(
+            cache.get_or_load(&1, slow(&loads)),
+            cache.find_with(&1, |_| async { Ok::<_, Infallible>(Loaded::nothing()) }),
+            cache.load_many(&[1], many(&loads)),
+            cache.warm([1], 1, |_| async { Ok::<_, Infallible>(9) }),
+        );
+        assert_eq!((*single.unwrap(), find.unwrap().as_deref(), values(&batch)[0]), (2, Some(&2), Some(2)));
+        assert_eq!((loads.load(Ordering::SeqCst), cache.stats().refreshes, warm.loaded), (1, 1, 1));
+        assert_eq!((cache.stats().loaded, cache.stats().joined), (1, 4));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,45 +315,6 @@ async fn s14_fetch_reads_both_tiers_never_loads_and_never_returns_what_was_inval
     assert!(b.fetch(&4).await.is_none(), "by clear");
     store.set_down(true);
     assert!(b.fetch(&3).await.is_none(), "an error is a miss");
-}
-
-#[tokio::test(start_paused = true)]
-async fn s1_what_is_invalidated_while_it_is_fetched_does_not_stay_in_memory() {
-    /// Reads are slow.
-    struct Slow(Arc<MemoryStore>);
-    #[async_trait::async_trait]
-    impl Store for Slow {
-        async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
-            let found = self.0.get_many(keys).await;
-            time::sleep(MS(50)).await;
-            found
-        }
-        async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
-            self.0.set(key, bytes, life).await
-        }
-        async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
-            self.0.remove(key).await
-        }
-    }
-    let store = Arc::new(MemoryStore::new());
-    let (_, a) = node(&store).await;
-    let space_b = space(Arc::new(Slow(store.clone())), &store).await;
-    let b = cache(&space_b);
-    for way in ["key here", "key there", "clear"] {
-        a.load_many(&[1], tens(&Asked::default())).await;
-        settle().await;
-        let reader = b.clone();
-        let fetching = tokio::spawn(async move { reader.fetch(&1).await.map(|hit| *hit) });
-        time::sleep(MS(10)).await;
-        match way {
-            "key here" => b.invalidate(&1).detach(),
-            "key there" => a.invalidate(&1).detach(),
-            _ => b.clear().detach(),
-        }
-        fetching.await.unwrap();
-        assert!(b.get(&1).is_none(), "{way}");
-        settle().await;
-    }
 }
 
 /// A store that this node can read and not write.

@@ -17,6 +17,7 @@ mod macros;
 mod numbers;
 #[cfg(feature = "redis")]
 mod outage;
+mod overtaken;
 mod priorities;
 #[cfg(feature = "redis")]
 mod pushed;
