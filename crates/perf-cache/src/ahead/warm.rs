@@ -1,7 +1,8 @@
 //! Warm-up: keys that are loaded before the first caller comes, from a list or from what the last run held.
 
 use crate::Key;
-use crate::cache::Cache;
+use crate::cache::{Cache, Inner};
+use crate::entry::Entry;
 use crate::load::Loaded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -152,7 +153,8 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let hot = self.hot_keys(most).into_iter().map(|hot| hot.key);
         let mut keys: Vec<K> = hot.filter(|key| seen.insert(key.clone())).collect();
         self.0.engine.visit(&mut |entry| {
-            if keys.len() < most && entry.value.is_some() && seen.insert(entry.key.clone()) {
+            let is_worth = keys.len() < most && entry.value.is_some() && self.0.is_in_use(entry);
+            if is_worth && seen.insert(entry.key.clone()) {
                 keys.push(entry.key.clone());
             }
         });
@@ -162,6 +164,14 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             .map_err(|error| KeyFileError::Damaged { path: path.clone(), reason: error.to_string() })?;
         unblocked(path.clone(), "write", move || write_keys(&path, &payload)).await?;
         Ok(keys.len())
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
+    /// Whether an entry is neither invalidated nor ended by hand: one that is only past its life is asked for again.
+    fn is_in_use(&self, entry: &Entry<K, V>) -> bool {
+        let seen = entry.seen();
+        !entry.is_expired() && seen >= self.cleared_at() && self.space.fences.allow(seen, &entry.tags)
     }
 }
 

@@ -37,16 +37,23 @@ async fn s1_s4_a_load_overtaken_by_its_keys_invalidation_is_returned_but_never_s
     let cache = cache(&space, "a");
     let (first, go) = slow_load(&cache, 1, Loaded::new);
     time::sleep(Duration::from_millis(1)).await;
+    let (joined, _) = slow_load(&cache, 3, Loaded::new);
+    time::sleep(Duration::from_millis(1)).await;
     cache.invalidate(&1).await;
     let (second, go_second) = slow_load(&cache, 2, Loaded::new);
     time::sleep(Duration::from_millis(1)).await;
     go.notify_one();
     assert_eq!(first.await.unwrap(), (1, Freshness::Superseded));
+    assert_eq!(
+        joined.await.unwrap(),
+        (1, Freshness::Superseded),
+        "who had joined before has its value as well"
+    );
     assert!(cache.get(&1).is_none(), "the overtaken value is not visible");
     go_second.notify_one();
     assert_eq!(second.await.unwrap(), (2, Freshness::Fresh), "who came after started a flight of its own");
     assert_eq!(cache.get(&1).as_deref(), Some(&2));
-    assert_eq!(cache.stats().superseded, 1);
+    assert_eq!((cache.stats().superseded, cache.stats().loaded), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,23 +142,58 @@ async fn s13_a_namespace_never_affects_one_that_it_prefixes() {
 
 #[tokio::test(start_paused = true)]
 async fn s14_every_way_of_reading_applies_the_same_fence() {
-    let space = CacheSpace::in_process("t");
-    let cache = cache(&space, "a");
-    cache.insert_with(1, Loaded::new(1).tag(tag!("a")));
-    assert!(cache.contains(&1) && cache.get(&1).is_some());
-    space.invalidate_tags([tag!("a")]).await;
-    assert!(!cache.contains(&1) && cache.get(&1).is_none());
-    assert!(matches!(cache.lookup(&1), Lookup::Unknown));
-    let loads = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&loads);
-    let hit = cache
-        .get_or_load(
-            &1,
-            move || async move { Ok::<_, Infallible>(count.fetch_add(1, Ordering::Relaxed) + 10) },
-        )
-        .await
-        .unwrap();
-    assert_eq!((*hit, loads.load(Ordering::Relaxed)), (10, 1));
+    for way in ["key", "expire", "tag", "clear"] {
+        let space = CacheSpace::in_process("t");
+        let cache = cache(&space, "a");
+        let fill = || {
+            cache.insert_with(1, Loaded::new(1).tag(tag!("a")));
+            assert!(cache.contains(&1) && cache.get(&1).is_some());
+        };
+        let end = || match way {
+            "key" => cache.invalidate(&1).detach(),
+            "expire" => cache.expire(&1).detach(),
+            "tag" => space.invalidate_tags([tag!("a")]).detach(),
+            _ => cache.clear().detach(),
+        };
+        fill();
+        end();
+        assert!(!cache.contains(&1) && cache.get(&1).is_none(), "{way}");
+        assert!(matches!(cache.lookup(&1), Lookup::Unknown), "{way}");
+        assert!(cache.get_many(&[1])[0].is_none(), "{way}");
+        assert!(cache.fetch(&1).await.is_none() && cache.fetch_many(&[1]).await[0].is_none(), "{way}");
+        assert!(!cache.explain(&1).await.entry.is_some_and(|entry| entry.served), "{way}");
+        assert_eq!(kept_keys(&cache).await, 0, "{way}: nor is it a key to warm up");
+        let loads = Arc::new(AtomicU32::new(10));
+        let next = || {
+            let count = Arc::clone(&loads);
+            move || async move { Ok::<_, Infallible>(count.fetch_add(1, Ordering::Relaxed)) }
+        };
+        assert_eq!(*cache.get_or_load(&1, next()).await.unwrap(), 10, "{way}");
+        fill();
+        end();
+        let found = cache.find_or_load(&1, || async { Ok::<_, Infallible>(Some(11)) }).await;
+        assert_eq!(found.unwrap().as_deref(), Some(&11), "{way}");
+        fill();
+        end();
+        let twelve = |keys: Vec<u64>| async move {
+            Ok::<_, Infallible>(keys.into_iter().map(|key| (key, 12)).collect::<Vec<_>>())
+        };
+        let many = cache.load_many(&[1], twelve).await.remove(0).unwrap();
+        assert_eq!(many.as_deref(), Some(&12), "{way}");
+        fill();
+        end();
+        let warmed = cache.warm([1], 1, |_| async { Ok::<_, Infallible>(13) }).await;
+        assert_eq!((warmed.loaded, warmed.present, cache.get(&1).as_deref()), (1, 0, Some(&13)), "{way}");
+    }
+}
+
+/// How many keys would be saved for the next run.
+async fn kept_keys(cache: &Cache<u64, u32>) -> usize {
+    let name = format!("perf-cache-{}-{:?}.keys", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name);
+    let kept = cache.save_keys(&path, 10).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    kept
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! Leases between nodes that share a store in memory.
 
-use perf_cache::{Cache, CacheSpace, Entries, Leases, MemoryStore, Postcard, Refresh, Store, Taken, Wanted};
+use perf_cache::{
+    Cache, CacheSpace, Entries, Leases, MemoryStore, Postcard, Refresh, Store, StoreError, Stored, Taken,
+    Wanted,
+};
 use perf_core::time;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +13,11 @@ use std::time::Duration;
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 async fn node(store: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
-    let space = CacheSpace::builder("shop").shared(store.clone(), store.clone()).build().await.unwrap();
+    node_over(store.clone(), store).await
+}
+
+async fn node_over(store: Arc<dyn Store>, log: &Arc<MemoryStore>) -> (CacheSpace, Cache<u64, u32>) {
+    let space = CacheSpace::builder("shop").shared(store, log.clone()).build().await.unwrap();
     assert!(space.coherent(Duration::from_secs(5)).await);
     let cache = space
         .cache("a")
@@ -108,15 +115,88 @@ async fn s25_a_holder_that_fails_or_is_cancelled_gives_the_lease_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s25_without_the_store_every_node_loads_for_itself_and_at_once() {
+async fn s25_without_the_store_every_node_loads_for_itself_once_and_at_once() {
     let store = Arc::new(MemoryStore::new());
-    let ((_, a), (_, b)) = (node(&store).await, node(&store).await);
+    let nodes = [node(&store).await, node(&store).await];
     store.set_down(true);
     let loads = Arc::new(AtomicU32::new(0));
     let begun = time::now();
-    let (one, other) = tokio::join!(load(&a, &loads, MS(10)), load(&b, &loads, MS(10)));
-    assert_eq!((one.max(other), loads.load(Ordering::SeqCst)), (2, 2));
+    let callers: Vec<_> = (0..20)
+        .map(|n| {
+            let (cache, loads) = (nodes[n % 2].1.clone(), Arc::clone(&loads));
+            tokio::spawn(async move { load(&cache, &loads, MS(10)).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 2, "one load a node");
     assert!(begun.elapsed() < MS(50), "{:?}", begun.elapsed());
+}
+
+/// A store that notes when leases are asked for, and by whom.
+struct Noting(Arc<MemoryStore>, Mutex<Vec<(u64, time::Instant)>>);
+
+#[async_trait::async_trait]
+impl Store for Noting {
+    async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Stored>, StoreError>> {
+        self.0.get_many(keys).await
+    }
+    async fn set(&self, key: &[u8], bytes: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.0.set(key, bytes, life).await
+    }
+    async fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.0.remove(key).await
+    }
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl Leases for Noting {
+    async fn take(
+        &self,
+        key: &[u8],
+        known: Option<&[u8]>,
+        token: u64,
+        life: Duration,
+    ) -> Result<Taken, StoreError> {
+        self.1.lock().unwrap().push((token, time::now()));
+        self.0.take(key, known, token, life).await
+    }
+    async fn fill(&self, key: &[u8], token: u64, bytes: &[u8], life: Duration) -> Result<bool, StoreError> {
+        self.0.fill(key, token, bytes, life).await
+    }
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), StoreError> {
+        self.0.release(key, token).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s25_nodes_that_wait_for_one_lease_do_not_look_at_the_same_moments() {
+    let store = Arc::new(Noting(Arc::default(), Mutex::default()));
+    let mut nodes = Vec::new();
+    for _ in 0..6 {
+        nodes.push(node_over(store.clone(), &store.0).await);
+    }
+    let loads = Arc::new(AtomicU32::new(0));
+    let callers: Vec<_> = nodes
+        .iter()
+        .map(|(_, cache)| {
+            let (cache, loads) = (cache.clone(), Arc::clone(&loads));
+            tokio::spawn(async move { load(&cache, &loads, MS(1_000)).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), 1);
+    }
+    let looks = store.1.lock().unwrap().clone();
+    let moments: std::collections::BTreeSet<_> = looks.iter().map(|(_, at)| *at).collect();
+    let tokens: std::collections::BTreeSet<_> = looks.iter().map(|(token, _)| *token).collect();
+    assert_eq!(tokens.len(), 6);
+    assert!((60..200).contains(&looks.len()), "often enough, and not too often: {}", looks.len());
+    assert!(moments.len() > looks.len() / 3, "{} moments for {} looks", moments.len(), looks.len());
 }
 
 #[tokio::test(start_paused = true)]
