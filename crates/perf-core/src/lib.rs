@@ -19,7 +19,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`time`] | the one clock, which tests can pause, and the absolute [`Deadline`] |
-//! | `Ticker` (feature `ticker`) | nanoseconds by the processor's counter, for hot paths |
+//! | `Ticker`, `CoarseClock` (feature `ticker`) | clocks for hot paths: the processor's counter, the kernel's coarse clock |
 //! | [`Rejected`], [`CallError`] | the one way a policy says no |
 //! | [`Outcome`], [`Classify`] | what a finished call means to a policy |
 //! | [`Backoff`] | delay sequences, capped, jittered, seedable |
@@ -35,7 +35,7 @@
 //! | feature | what it adds | cost |
 //! |---|---|---|
 //! | `serde` | configuration types read and write as text | the `serde` crate |
-//! | `ticker` | `Ticker`, the clock of hot paths | the `quanta` crate |
+//! | `ticker` | `Ticker` and `CoarseClock`, the clocks of hot paths | the `quanta` crate; `rustix` on Linux |
 //! | `test-util` | the clock can be paused (`tokio::time::pause`) | a thread-local look-up per clock reading: tests only |
 //!
 //! # What it is not
@@ -46,6 +46,8 @@ pub mod duration;
 pub mod time;
 
 mod backoff;
+#[cfg(feature = "ticker")]
+mod coarse;
 mod component;
 mod config;
 mod counter;
@@ -65,6 +67,8 @@ mod window;
 mod zipf;
 
 pub use backoff::{Backoff, Delays, Jitter};
+#[cfg(feature = "ticker")]
+pub use coarse::CoarseClock;
 pub use component::{
     Component, ComponentId, Desc, DuplicateComponent, Health, Kind, Label, Registration, Registry, Sink,
     Status, Unit,
