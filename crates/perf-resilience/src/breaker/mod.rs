@@ -36,8 +36,8 @@ use crate::stats::stats;
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 use perf_core::time::{self, Duration};
 use perf_core::{
-    AnyError, Classify, Component, ComponentId, Desc, Health, InvalidConfig, Name, Outcome, Reason, Rejected,
-    Rng, Sink, Ticker, Unit,
+    AnyError, Classify, CoarseClock, Component, ComponentId, Desc, Health, InvalidConfig, Name, Outcome,
+    Reason, Rejected, Rng, Sink, Unit,
 };
 use run::Through;
 use state::{Machine, Refusal, Settled};
@@ -103,12 +103,12 @@ pub(crate) struct Shared {
     name: Name,
     /// What the machine was when its lock was last released; everything a closed breaker has to know.
     word: AtomicU64,
-    /// The tick until which an open breaker refuses, so that refusing needs no lock and no clock; `u64::MAX` for one that
-    /// was forced open.
+    /// The tick until which an open breaker refuses, so that refusing needs no lock; `u64::MAX` for one that was forced
+    /// open.
     open_until: AtomicU64,
     /// `BreakerConfig::slow_call` in nanoseconds, `u64::MAX` for none.
     slow_call: AtomicU64,
-    ticker: Ticker,
+    clock: CoarseClock,
     machine: Mutex<Machine>,
     counters: Counters,
     listener: Listener<BreakerEvent>,
@@ -281,7 +281,7 @@ impl Shared {
             if word.0 != self.word.load(Ordering::Relaxed) {
                 let until = machine
                     .refuses_until()
-                    .map_or(0, |until| until.map_or(u64::MAX, |at| self.ticker.at(at)));
+                    .map_or(0, |until| until.map_or(u64::MAX, |at| self.clock.tick(at)));
                 self.open_until.store(until, Ordering::Relaxed);
             }
             // Released after the wait, so whoever sees this opening sees its wait too.
@@ -323,16 +323,13 @@ impl Shared {
         if until == u64::MAX {
             return Glance::Refuse(None);
         }
-        let mut tick = match now.known() {
-            Some(now) if time::CAN_PAUSE => self.ticker.at(now),
-            _ => self.ticker.now(),
+        let left = match now.known() {
+            Some(now) => self.clock.left_at(until, now),
+            None => self.clock.left(until),
         };
-        if tick < until {
-            tick = self.ticker.confirmed(tick);
-        }
-        match until.checked_sub(tick) {
-            Some(wait) if wait > 0 => Glance::Refuse(Some(Duration::from_nanos(wait))),
-            _ => Glance::Look,
+        match left {
+            None => Glance::Look,
+            left => Glance::Refuse(left),
         }
     }
 
@@ -574,7 +571,7 @@ impl BreakerBuilder {
             word: AtomicU64::new(machine.word().0),
             open_until: AtomicU64::new(0),
             slow_call,
-            ticker: Ticker::new(),
+            clock: CoarseClock::new(),
             machine: Mutex::new(machine),
             counters: Counters::default(),
             listener: self.listener,

@@ -98,7 +98,9 @@ impl<'p> Course<'p> {
     {
         let mut counting = Counting(self.stages.counters.as_ref());
         let mut passes = Passes::outside(&self.stages.gates);
-        let (deadline, own) = match self.admit(&call, &mut passes) {
+        // One moment for all stages, until one of them makes the call wait.
+        let mut now = Now::lazy();
+        let (deadline, own) = match self.admit(&call, &mut passes, &now) {
             Ok(admitted) => admitted,
             Err(rejected) => return Err(counting.refused(rejected)),
         };
@@ -108,10 +110,11 @@ impl<'p> Course<'p> {
                 Ok(turn) => {
                     if turn.waits() {
                         timer.as_mut().until(turn.at()).await;
+                        now = Now::lazy();
                     }
                     turn.take();
                 }
-                Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
+                Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline, &now))),
             }
         }
         let held = match self.stages.bulkhead.as_ref().map(Bulkhead::shared) {
@@ -120,22 +123,26 @@ impl<'p> Course<'p> {
                 let mut held = bulkhead.try_hold();
                 if held.is_none() {
                     if let Some(rejected) = bulkhead.refused_at_once(call.priority) {
-                        return Err(counting.refused(worth_waiting(rejected, deadline)));
+                        return Err(counting.refused(worth_waiting(rejected, deadline, &now)));
                     }
-                    held = match bulkhead.hold(call.priority, deadline, timer.as_mut()).await {
+                    let waited = bulkhead.hold(call.priority, deadline, timer.as_mut()).await;
+                    now = Now::lazy();
+                    held = match waited {
                         Ok(held) => Some(held),
-                        Err(rejected) => return Err(counting.refused(worth_waiting(rejected, deadline))),
+                        Err(rejected) => {
+                            return Err(counting.refused(worth_waiting(rejected, deadline, &now)));
+                        }
                     };
                 }
                 held
             }
         };
         let mut inside = Inside::outside(&self.stages.per_attempt);
-        if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
+        if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref(), &now) {
             drop(held);
-            passes.leave(Outcome::Cancelled, None, &Now::lazy());
+            passes.leave(Outcome::Cancelled, None, &now);
             counting.ended(Outcome::Cancelled);
-            return Err(signal::refuse(worth_waiting(rejected, deadline)));
+            return Err(signal::refuse(worth_waiting(rejected, deadline, &now)));
         }
         // Only a call that is made pays for retries: refused ones would fill the budget while the dependency is down.
         let mut account = self.budget.and_then(Budget::follow);
@@ -196,12 +203,13 @@ impl<'p> Course<'p> {
                         timer.as_mut().until(until).await;
                     }
                     inside = Inside::outside(&self.stages.per_attempt);
-                    if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref()) {
+                    let now = Now::lazy();
+                    if let Some(rejected) = inside.refusal(self.stages.breaker.as_ref(), &now) {
                         drop(held);
                         let outcome = last.as_ref().map_or(Outcome::Cancelled, |(_, outcome)| *outcome);
-                        passes.leave(outcome, series.started, &Now::lazy());
+                        passes.leave(outcome, series.started, &now);
                         counting.ended(outcome);
-                        return Err(refused(rejected, last, deadline));
+                        return Err(refused(worth_waiting(rejected, deadline, &now), last));
                     }
                     self.retried(&mut series);
                 }
@@ -211,16 +219,15 @@ impl<'p> Course<'p> {
 
     /// Enters the outer gates and gives the deadline of the call, and whether it is the pipeline's own.
     #[inline(always)]
-    fn admit(&self, call: &Call, passes: &mut Passes<'p>) -> Result<(Deadline, bool), Rejected> {
-        let now = Now::lazy();
+    fn admit(&self, call: &Call, passes: &mut Passes<'p>, now: &Now) -> Result<(Deadline, bool), Rejected> {
         let own = self.stages.deadline.map_or(Deadline::NEVER, |limit| Deadline::after(now.get(), limit));
         let deadline = own.earliest(call.deadline).earliest(crate::current_deadline());
         if deadline != own && deadline.has_passed(now.get()) {
             return Err(Rejected::new(Reason::DeadlineExceeded, CALLER));
         }
-        match passes.enter(&now) {
+        match passes.enter(now) {
             Ok(()) => Ok((deadline, deadline == own)),
-            Err(rejected) => Err(worth_waiting(rejected, deadline)),
+            Err(rejected) => Err(worth_waiting(rejected, deadline, now)),
         }
     }
 
@@ -364,20 +371,19 @@ impl<'p> Inside<'p> {
 
     /// Enters, unless somebody refuses.
     #[inline(always)]
-    fn refusal(&mut self, breaker: Option<&'p Breaker>) -> Option<Rejected> {
-        let now = Now::lazy();
+    fn refusal(&mut self, breaker: Option<&'p Breaker>, now: &Now) -> Option<Rejected> {
         if let Some(breaker) = breaker.map(Breaker::shared) {
-            let token = match breaker.glance(&now) {
+            let token = match breaker.glance(now) {
                 Glance::Enter(token) => token,
                 Glance::Refuse(wait) => return Some(breaker.refused(wait)),
-                Glance::Look => match breaker.look(&now) {
+                Glance::Look => match breaker.look(now) {
                     Ok(token) => token,
                     Err(rejected) => return Some(rejected),
                 },
             };
             self.breaker = Some(Pass::inside(breaker, token));
         }
-        self.gates.enter(&now).err()
+        self.gates.enter(now).err()
     }
 
     #[inline]
@@ -394,17 +400,16 @@ impl<'p> Inside<'p> {
 /// The error of a series whose next attempt was refused: what the dependency said last is worth more than why it is not
 /// asked again.
 #[inline(always)]
-fn refused<E: From<Rejected>>(rejected: Rejected, last: Option<(E, Outcome)>, deadline: Deadline) -> E {
-    let rejected = worth_waiting(rejected, deadline);
+fn refused<E: From<Rejected>>(rejected: Rejected, last: Option<(E, Outcome)>) -> E {
     signal::refused(&rejected);
     last.map_or_else(|| rejected.into(), |(error, _)| error)
 }
 
 /// A refusal is worth another try only if its wait ends before the deadline.
 #[inline(always)]
-fn worth_waiting(rejected: Rejected, deadline: Deadline) -> Rejected {
+fn worth_waiting(rejected: Rejected, deadline: Deadline, now: &Now) -> Rejected {
     let fits = match (deadline.instant(), rejected.retry_hint()) {
-        (Some(_), Some(wait)) => deadline.allows(time::now(), wait),
+        (Some(_), Some(wait)) => deadline.allows(now.get(), wait),
         _ => false,
     };
     rejected.retryable(fits)

@@ -1,6 +1,6 @@
 use perf_core::time::{self, Duration};
 use perf_core::{CallError, Jitter, Outcome, Reason};
-use perf_resilience::rate::{RateLimit, per_second};
+use perf_resilience::rate::{Quota, RateLimit, per_second};
 use perf_resilience::{Breaker, Budget, Bulkhead, ByOutcome, Call, Pipeline, PipelineBuilder, Retry};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -132,6 +132,32 @@ async fn the_deadline_spans_all_attempts() {
     let error = guard.run(|_| std::future::pending::<Answer>()).await.unwrap_err();
     assert_eq!(error.rejected().unwrap().reason(), Reason::DeadlineExceeded);
     assert_eq!(start.elapsed(), MS * 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_wait_the_breaker_judges_by_the_moment_at_which_it_ended() {
+    let open = || {
+        let breaker = Breaker::builder("p").consecutive(1).open_for(MS * 5000).jitter(0.0).build().unwrap();
+        breaker.enter().unwrap().leave(Outcome::Failure);
+        breaker
+    };
+    let base = || base().deadline(MS * 10_000);
+    let answer = async |guard: Pipeline| guard.run(|_| async { Answer::Ok(1) }).await;
+    assert_eq!(reason(&answer(base().breaker(&open()).build().unwrap()).await), Some(Reason::Open));
+
+    let bulkhead = Bulkhead::builder("p").limit(1).queue(1).max_wait(MS * 6000).build().unwrap();
+    let held = bulkhead.try_acquire().unwrap();
+    let guard = base().bulkhead(&bulkhead).breaker(&open()).build().unwrap();
+    let releasing = async {
+        time::sleep(MS * 5001).await;
+        drop(held);
+    };
+    assert_eq!(tokio::join!(answer(guard), releasing).0, Ok(1));
+
+    let quota = Quota { permits: 1, per: MS * 5001, burst: 1 };
+    let rate = RateLimit::builder("p").quota(quota).max_wait(MS * 6000).build().unwrap();
+    rate.try_acquire().unwrap();
+    assert_eq!(answer(base().rate(&rate).breaker(&open()).build().unwrap()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
