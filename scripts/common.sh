@@ -63,8 +63,3 @@ loom_crates() {
         ls crates/*/tests/loom.rs
     } | cut -d/ -f2 | sort -u
 }
-
-# Where a crate has its loom tests, as arguments of cargo test.
-loom_target() {
-    if [[ -e crates/$1/tests/loom.rs ]]; then echo --test loom; else echo --lib -- interleavings loom; fi
-}
