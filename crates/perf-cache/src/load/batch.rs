@@ -3,7 +3,7 @@
 
 use super::flight::Seat;
 use super::together::launch;
-use super::wait::{JOINS, Step};
+use super::wait::{JOINS, Patience, Step};
 use super::{Erased, LoadOptions, Loaded, Probe, chain};
 use crate::Key;
 use crate::cache::{Cache, Inner};
@@ -168,13 +168,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
                 outcomes[index] = Some(Err(Failure::Shutdown(self.refused(Reason::Closed))));
             }
         }
-        let deadline = self.patience(options);
+        let patience = self.patience(options);
         for round in 0.. {
             let waiting = self.depart_many(keys, &left, start, options, round >= JOINS, &mut outcomes);
             left.clear();
             for one in waiting {
                 let index = one.index;
-                match self.arrive(one, deadline, options).await {
+                match self.arrive(one, patience).await {
                     Some(outcome) => outcomes[index] = Some(outcome),
                     None => left.push(index),
                 }
@@ -259,21 +259,17 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// The outcome of one key; `None` when the flight that was joined had been overtaken before.
-    async fn arrive(
-        &self,
-        one: Waiting<K, V>,
-        deadline: Deadline,
-        options: &LoadOptions,
-    ) -> Option<Outcome<K, V>> {
+    async fn arrive(&self, one: Waiting<K, V>, patience: Patience) -> Option<Outcome<K, V>> {
         let Waiting { seat, joined_at, stale, .. } = one;
-        let Some(landing) = self.landing(&seat, stale.is_some(), deadline).await else {
-            return Some(self.late(&seat, stale, options));
+        let mut waiting = seat.waits(patience.end.earliest(self.soft(stale.is_some())));
+        let Some(landing) = (&mut waiting).await else {
+            return Some(self.late(waiting.seat(), stale, patience.of_caller));
         };
         let (entry, freshness) = match landing {
             Ok(landed) => landed,
             Err(failure) => return Some(Err(failure)),
         };
-        if joined_at.is_some_and(|joined_at| self.is_overtaken_for(joined_at, &seat, &entry.tags)) {
+        if joined_at.is_some_and(|joined_at| self.is_overtaken_for(joined_at, waiting.seat(), &entry.tags)) {
             return None;
         }
         Some(Ok(Hit::new(entry.into(), freshness)))

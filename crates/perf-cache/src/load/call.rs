@@ -1,5 +1,6 @@
 //! The future of one read-through call.
 
+use super::wait::{Departing, Patience, Ride, Step};
 use super::{LoadOptions, Loader, Start};
 use crate::cache::Cache;
 use crate::clock::{Tick, tick};
@@ -20,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// What a waiting caller gets: a hit that may stand for "there is nothing".
-type Slow<'c, K, V> = Pin<Box<dyn Future<Output = Result<Option<Hit<K, V>>, Failure>> + Send + 'c>>;
+type Slow<'c, K, V> = Pin<Box<dyn Future<Output = Ride<K, V>> + Send + 'c>>;
 
 /// The future of [`Cache::get_or_load`]: options first, then `.await`.
 ///
@@ -150,7 +151,7 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.loader.is_none() {
+        if this.slow.is_some() {
             return unboxed(this.wait(context));
         }
         let inner = &*this.cache.0;
@@ -196,33 +197,78 @@ where
     ) -> Ended<O, K, V, L::Error> {
         let inner = &self.cache.0;
         let found = inner.found(glance, hash, self.key);
-        let Some(loader) = self.loader.take() else { return Poll::Pending };
+        if self.loader.is_none() {
+            // It has ended before.
+            return Poll::Pending;
+        }
         if let Some(shadow) = &inner.shadow
             && shadow.is_due()
             && let Some(held) = inner.fresh(hash, self.key)
+            && let Some(loader) = self.loader.take()
         {
             inner.verify(boxed(loader), &held);
             return finish::<O, _, _, _>(Hit::new(held, Freshness::Fresh));
         }
-        let options = self.options.take().unwrap_or(LoadOptions::NONE);
         match inner.probe(found, now) {
-            Probe::Ready(held, freshness) => finish::<O, _, _, _>(Hit::new(held, freshness)),
+            Probe::Ready(held, freshness) => {
+                self.loader = None;
+                finish::<O, _, _, _>(Hit::new(held, freshness))
+            }
             Probe::Refresh(held, freshness) => {
-                inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);
+                if let Some(loader) = self.loader.take() {
+                    let options = self.options.take().unwrap_or(LoadOptions::NONE);
+                    inner.refresh(hash, self.key.to_owned(), boxed(loader), options, &held);
+                }
                 finish::<O, _, _, _>(Hit::new(held, freshness))
             }
             Probe::Load(_) => {
-                self.slow = Some(Box::pin(inner.wait_for(hash, self.key.to_owned(), boxed(loader), options)));
-                self.wait(context)
+                let patience = inner.patience(self.options.as_ref().unwrap_or(&LoadOptions::NONE));
+                match self.come(hash, patience) {
+                    Some(ended) => self.over(ended),
+                    None => self.wait(context),
+                }
             }
         }
     }
 
+    /// Boards a flight, its own or another's, or ends at once.
+    fn come(&mut self, hash: u64, patience: Patience) -> Option<Result<Option<Hit<K, V>>, Failure>> {
+        let inner = &self.cache.0;
+        let options = self.options.get_or_insert(LoadOptions::NONE);
+        let (step, stale) = inner.come(hash, self.key, options, patience.insists());
+        self.slow = Some(match step {
+            Step::Ready(held, freshness) => return Some(Ok(Hit::new(held, freshness))),
+            Step::Failed(failure) => return Some(Err(failure)),
+            Step::Join { seat, joined_at } => Box::pin(inner.ride(seat, joined_at, stale, patience)),
+            Step::Lead { seat, landed } => {
+                let departing = Departing::new(landed, boxed(self.loader.take()?));
+                Box::pin(inner.lead(seat, departing, stale, patience))
+            }
+        });
+        None
+    }
+
     #[inline(never)]
     fn wait(&mut self, context: &mut Context<'_>) -> Ended<O, K, V, L::Error> {
-        let Some(slow) = &mut self.slow else { return Poll::Pending };
-        let ended = std::task::ready!(slow.as_mut().poll(context));
-        self.slow = None;
+        loop {
+            let Some(slow) = &mut self.slow else { return Poll::Pending };
+            let ride = std::task::ready!(slow.as_mut().poll(context));
+            self.slow = None;
+            match ride {
+                Ride::Over(ended) => return self.over(ended),
+                Ride::Again(patience) => {
+                    let hash = self.cache.0.hash(self.key);
+                    if let Some(ended) = self.come(hash, patience) {
+                        return self.over(ended);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the caller, who is not to ask again.
+    fn over(&mut self, ended: Result<Option<Hit<K, V>>, Failure>) -> Ended<O, K, V, L::Error> {
+        self.loader = None;
         match ended {
             Ok(hit) => finish::<O, _, _, _>(hit),
             Err(failure) => Poll::Ready(Err(Box::new(failure.typed()))),

@@ -35,7 +35,11 @@ impl<K: Hash + Eq> Failures<K> {
     }
 
     /// The error of a key, if it is still remembered and `is_valid`.
-    pub(crate) fn get(&self, key: &K, now: Tick, is_valid: impl Fn(&Remembered) -> bool) -> Option<Failure> {
+    pub(crate) fn get<Q>(&self, key: &Q, now: Tick, is_valid: impl Fn(&Remembered) -> bool) -> Option<Failure>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         if self.is_empty() {
             return None;
         }

@@ -1,18 +1,21 @@
 //! Flights: loads under way, each with any number of callers waiting for it.
 
+use super::bell::Bell;
+use super::sleepers::{Bed, Sleepers};
+use super::waiting::Waiting;
 use crate::config::CancelPolicy;
 use crate::entry::Entry;
 use crate::error::Failure;
 use crate::hit::Freshness;
 use foldhash::fast::RandomState;
 use perf_core::Deadline;
-use perf_core::time::{self, Instant};
+use perf_core::time::Instant;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use tokio::sync::Notify;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use tokio::task::AbortHandle;
 
 /// How a flight ended, for everyone who waited.
@@ -24,9 +27,7 @@ pub(crate) struct Flight<K, V> {
     pub(crate) as_of: u64,
     superseded: AtomicBool,
     landing: OnceLock<Landing<K, V>>,
-    landed: Notify,
-    /// Callers that are still to be woken, once it has landed.
-    asleep: AtomicU32,
+    sleepers: Sleepers,
     /// Callers that wait; [`CLOSED`] once the flight has been given up.
     seats: AtomicU32,
     /// Whether it goes on when nobody waits.
@@ -35,25 +36,8 @@ pub(crate) struct Flight<K, V> {
     bell: OnceLock<Bell>,
 }
 
-/// Rings once, before the patience of the callers ends that listen to it. Until then they need no timers of their own: one
-/// timer stands for a crowd's, and nearly every flight lands before it rings.
-struct Bell {
-    /// When; `None` where there is no runtime to ring it.
-    rings: Option<Instant>,
-    rung: Arc<AtomicBool>,
-    task: Option<AbortHandle>,
-}
-
-impl Drop for Bell {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
 /// Callers of one flight from whom on a bell is cheaper than a timer for each.
-const CROWD: u32 = 8;
+pub(super) const CROWD: u32 = 8;
 
 /// Nobody can board any more.
 const CLOSED: u32 = u32::MAX;
@@ -64,8 +48,7 @@ impl<K, V> Flight<K, V> {
             as_of,
             superseded: AtomicBool::new(false),
             landing: OnceLock::new(),
-            landed: Notify::new(),
-            asleep: AtomicU32::new(0),
+            sleepers: Sleepers::default(),
             seats: AtomicU32::new(0),
             detached: AtomicBool::new(false),
             task: OnceLock::new(),
@@ -105,25 +88,15 @@ impl<K, V> Flight<K, V> {
     pub(crate) fn land(&self, landing: Landing<K, V>) {
         // A second landing can only come from the guard of a flight that has landed; there is nothing to tell.
         let _ = self.landing.set(landing);
-        self.asleep.store(self.waiting(), Ordering::Release);
-        self.wake(u32::MAX);
-        // Whoever came between the count and now, or is about to lie down.
-        self.landed.notify_waiters();
-        if let Some(task) = self.bell.get().and_then(|bell| bell.task.as_ref()) {
-            task.abort();
+        self.sleepers.wake_all();
+        if let Some(bell) = self.bell.get() {
+            bell.stop();
         }
     }
 
-    /// Wakes up to so many of those that wait. The one that lands the flight wakes all, and each that is woken helps with
-    /// two more: a thousand are awake soon even if the thread that began is taken off its processor in the middle of it.
-    fn wake(&self, most: u32) {
-        let is_asleep = |asleep: u32| asleep.checked_sub(1);
-        for _ in 0..most {
-            if self.asleep.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_asleep).is_err() {
-                return;
-            }
-            self.landed.notify_one();
-        }
+    /// Lets those who wait look at what their patience says.
+    pub(super) fn rouse(&self) {
+        self.sleepers.rouse();
     }
 
     pub(crate) fn landing(&self) -> Option<&Landing<K, V>> {
@@ -159,106 +132,56 @@ impl<K, V> Flight<K, V> {
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Flight<K, V> {
-    /// The bell of a crowd, if it rings before `end`, halfway through the patience of the first who asks.
-    fn bell_before(self: &Arc<Self>, end: Instant) -> Option<&Bell> {
+    /// Whether the bell of a crowd is still to ring, and before `end`. The first of a crowd to ask hangs it up.
+    pub(super) fn has_bell_before(self: &Arc<Self>, end: Instant) -> bool {
         if self.bell.get().is_none() && self.waiting() < CROWD {
-            return None;
+            return false;
         }
-        let bell = self.bell.get_or_init(|| self.hang(end));
-        bell.rings.is_some_and(|rings| rings <= end).then_some(bell)
-    }
-
-    fn hang(self: &Arc<Self>, end: Instant) -> Bell {
-        let (now, rung) = (time::now(), Arc::new(AtomicBool::new(false)));
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return Bell { rings: None, rung, task: None };
-        };
-        let rings = now + end.saturating_duration_since(now) / 2;
-        let ringing = Ringing { flight: Arc::downgrade(self), rung: Arc::clone(&rung) };
-        let task = runtime.spawn(async move {
-            let ringing = ringing;
-            time::sleep_until(rings).await;
-            drop(ringing);
-        });
-        Bell { rings: Some(rings), rung, task: Some(task.abort_handle()) }
-    }
-}
-
-/// Rings when it is dropped: in time, or when the runtime that should have rung the bell is gone.
-struct Ringing<K, V> {
-    flight: Weak<Flight<K, V>>,
-    rung: Arc<AtomicBool>,
-}
-
-impl<K, V> Drop for Ringing<K, V> {
-    fn drop(&mut self) {
-        self.rung.store(true, Ordering::Release);
-        if let Some(flight) = self.flight.upgrade() {
-            flight.landed.notify_waiters();
-        }
-    }
-}
-
-impl<K, V> Drop for Seat<K, V> {
-    fn drop(&mut self) {
-        self.0.leave();
+        self.bell.get_or_init(|| Bell::hang(self, end)).rings_before(end)
     }
 }
 
 /// One caller's place in a flight.
 pub(crate) struct Seat<K, V>(Arc<Flight<K, V>>);
 
+impl<K, V> Drop for Seat<K, V> {
+    fn drop(&mut self) {
+        // Nobody counts those who leave after the landing, and a thousand do at once.
+        if self.0.landing().is_none() {
+            self.0.leave();
+        }
+    }
+}
+
 impl<K, V> Seat<K, V> {
     pub(crate) fn flight(&self) -> &Arc<Flight<K, V>> {
         &self.0
     }
 
-    /// The landing, if there is one by now.
-    pub(crate) fn landed(&self) -> Option<Landing<K, V>>
+    /// Waits for the landing until the caller's patience ends.
+    pub(crate) const fn waits(self, patience: Deadline) -> Waiting<K, V> {
+        Waiting::new(self, patience)
+    }
+
+    /// The landing, if there is one by now. Whoever sees it helps to wake those who still sleep.
+    pub(super) fn landed(&self) -> Option<Landing<K, V>>
     where
         Landing<K, V>: Clone,
     {
         let landing = self.0.landing()?;
-        self.0.wake(2);
+        self.0.sleepers.help();
         Some(landing.clone())
     }
 
-    /// The landing, or `None` when the caller's patience ends before.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing: the landing stays, and another call returns it.
-    pub(crate) async fn landed_by(&self, deadline: Deadline) -> Option<Landing<K, V>>
-    where
-        Landing<K, V>: Clone,
-        K: Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
-        if let Some(end) = deadline.instant() {
-            while let Some(bell) = self.0.bell_before(end) {
-                let landed = self.0.landed.notified();
-                if let Some(landing) = self.landed() {
-                    return Some(landing);
-                }
-                if bell.rung.load(Ordering::Acquire) {
-                    break;
-                }
-                landed.await;
-            }
-        }
-        deadline.run(self.lands()).await.ok()
+    /// Sleeps until the landing or the bell; `false` when the flight has landed.
+    pub(super) fn lies_down(&self, bed: &mut Option<Bed>, waker: &Waker) -> bool {
+        self.0.sleepers.lie_down(bed, waker, || self.0.landing().is_some())
     }
 
-    async fn lands(&self) -> Landing<K, V>
-    where
-        Landing<K, V>: Clone,
-    {
-        loop {
-            // The listener is made before the look, so a landing between the two is not missed.
-            let landed = self.0.landed.notified();
-            if let Some(landing) = self.landed() {
-                return landing;
-            }
-            landed.await;
+    /// Gives the bed back, if it can still be of use.
+    pub(super) fn rises(&self, bed: Bed) {
+        if self.0.landing().is_none() {
+            self.0.sleepers.rise(bed);
         }
     }
 }
@@ -309,74 +232,5 @@ impl<K: Hash + Eq, V> Flights<K, V> {
     /// Flights under way.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-    use tokio::task::JoinSet;
-
-    type Outcomes = JoinSet<(u64, bool, Duration)>;
-
-    /// Callers that wait so many seconds each, and what becomes of them: their patience, whether they had the landing, when.
-    fn crowd(flight: &Arc<Flight<u32, u32>>, patience: impl Iterator<Item = u64>) -> Outcomes {
-        let began = time::now();
-        let mut callers = JoinSet::new();
-        for seconds in patience {
-            let seat = flight.board(CancelPolicy::Detach).unwrap();
-            callers.spawn(async move {
-                let landed = seat.landed_by(Deadline::within(Duration::from_secs(seconds))).await;
-                (seconds, landed.is_some(), began.elapsed())
-            });
-        }
-        callers
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_of_a_crowd_gives_up_when_its_own_patience_ends() {
-        let flight = Arc::new(Flight::new(0));
-        // Some are less patient than the bell that the first of them hang up, some much more.
-        let callers = crowd(&flight, (0..60).map(|index| [10, 4, 11, 60, 10, 6][index % 6]));
-        for (patience, landed, taken) in callers.join_all().await {
-            assert!(!landed);
-            assert_eq!(taken.as_secs(), patience);
-        }
-        assert_eq!(flight.waiting(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_crowd_gets_the_landing_before_and_after_the_bell_has_rung() {
-        for lands_after in [1, 7] {
-            let flight = Arc::new(Flight::new(0));
-            // Others who are gone before it lands must not take the wakes of those who stay.
-            let mut gone = crowd(&flight, (0..100).map(|_| 10));
-            tokio::task::yield_now().await;
-            gone.abort_all();
-            let callers = crowd(&flight, (0..100).map(|_| 10));
-            time::sleep(Duration::from_secs(lands_after)).await;
-            flight.land(Err(Failure::Recursive));
-            for (_, landed, taken) in callers.join_all().await {
-                assert!(landed);
-                assert_eq!(taken.as_secs(), lands_after);
-            }
-        }
-    }
-
-    #[test]
-    fn a_crowd_whose_runtime_is_gone_keeps_time_by_itself() {
-        let flight = Arc::new(Flight::<u32, u32>::new(0));
-        let gone = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let seats: Vec<_> = (0..CROWD).map(|_| flight.board(CancelPolicy::Detach).unwrap()).collect();
-        {
-            let _inside = gone.enter();
-            assert!(flight.bell_before(time::now() + Duration::from_secs(3600)).is_some());
-        }
-        drop(gone);
-        let here =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let late = here.block_on(seats[0].landed_by(Deadline::within(Duration::from_secs(7200))));
-        assert!(late.is_none());
     }
 }

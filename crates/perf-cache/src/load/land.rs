@@ -53,11 +53,11 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
         }
         self.leave(&mut shard);
         drop(shard);
-        drop(discarded);
-        let packed =
-            kept.and_then(|lives| self.pack(landing.as_ref().ok().map(|(entry, _)| &**entry)?, lives));
+        let kept = kept.zip(landing.as_ref().ok().map(|(entry, _)| Arc::clone(entry)));
+        // Those who wait come first; what is left to do is nobody's wait.
         self.flight.land(landing);
-        packed
+        drop(discarded);
+        kept.and_then(|(lives, entry)| self.pack(&entry, lives))
     }
 
     /// Takes the flight out of its shard, if it is still the one of its key.

@@ -1,6 +1,7 @@
 //! Loading: one flight per key, detached from its callers, and what happens when it is late or fails.
 
 mod batch;
+mod bell;
 mod call;
 mod chain;
 mod failures;
@@ -12,8 +13,10 @@ mod loader;
 mod options;
 mod remote;
 mod run;
+mod sleepers;
 mod together;
 mod wait;
+mod waiting;
 
 use crate::error::Erased;
 use std::pin::Pin;

@@ -12,6 +12,8 @@ use crate::engine::Held;
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit};
 use perf_core::{Deadline, Reason, time};
+use std::borrow::Borrow;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,68 +29,112 @@ pub(super) enum Step<K: Key, V: Send + Sync + 'static> {
     Lead { seat: Seat<K, V>, landed: Landed<K, V> },
 }
 
+/// How long a caller waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// When it gives up.
+    pub(super) end: Deadline,
+    /// What it has set itself.
+    pub(super) of_caller: Deadline,
+    /// How often it has joined a flight that turned out to be overtaken.
+    joins: u32,
+}
+
+impl Patience {
+    /// Whether the caller has joined such flights often enough to insist on one of its own.
+    pub(super) const fn insists(&self) -> bool {
+        self.joins >= JOINS
+    }
+}
+
+/// How a caller's wait ended.
+pub(super) enum Ride<K, V> {
+    /// With this.
+    Over(Result<Option<Hit<K, V>>, Failure>),
+    /// The flight that was joined had been overtaken before: it has to come again.
+    Again(Patience),
+}
+
 /// How often a caller joins a flight that turns out to be overtaken before it insists on one of its own.
 pub(super) const JOINS: u32 = 2;
 
 impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
-    /// Waits for the value of a key: for the flight of someone else, or for one that `start` begins.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the flight to itself; it goes on and stores its value.
-    pub(crate) async fn wait_for(
+    /// Comes for a key that is not there: joins someone else's flight, or begins one.
+    pub(super) fn come<Q>(
         self: &Arc<Self>,
         hash: u64,
-        key: K,
-        mut start: Start<K, V>,
-        options: LoadOptions,
-    ) -> Result<Option<Hit<K, V>>, Failure> {
+        key: &Q,
+        options: &LoadOptions,
+        insist: bool,
+    ) -> (Step<K, V>, Option<Held<K, V>>)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         if chain::is_loading(self.id, hash) {
-            return Err(Failure::Recursive);
+            return (Step::Failed(Failure::Recursive), None);
         }
         if tokio::runtime::Handle::try_current().is_err() {
             // Neither a load nor a timer can run here.
-            return Err(Failure::Shutdown(self.refused(Reason::Closed)));
+            return (Step::Failed(Failure::Shutdown(self.refused(Reason::Closed))), None);
         }
-        let deadline = self.patience(&options);
-        let mut joins = 0;
-        loop {
-            let (step, stale) = self.join_or_lead(hash, &key, &options, joins >= JOINS);
-            let (seat, again) = match step {
-                Step::Ready(held, freshness) => return Ok(Hit::new(held, freshness)),
-                Step::Failed(failure) => return Err(failure),
-                Step::Join { seat, joined_at } => (seat, Some((joined_at, start))),
-                Step::Lead { seat, landed } => {
-                    let soft = self.soft(stale.is_some()).earliest(deadline);
-                    if self.outlasts_the_store(soft) {
-                        Departing::new(landed, start).depart().await;
-                    } else {
-                        // Out of time: the flight goes on by itself, and the wait below ends at once.
-                        let _ = Box::pin(soft.run(Departing::new(landed, start).depart())).await;
-                    }
-                    (seat, None)
-                }
-            };
-            let landing = match seat.landed() {
-                Some(landing) => Some(landing),
-                // In a box, so that a call that finds its value in the second tier stays small.
-                None => Box::pin(self.landing(&seat, stale.is_some(), deadline)).await,
-            };
-            let Some(landing) = landing else { return self.late(&seat, stale, &options) };
-            let (entry, freshness) = landing?;
-            match again {
-                // Whoever joined after an invalidation that overtook the flight must not be given its value.
-                Some((joined_at, loader)) if self.is_overtaken_for(joined_at, &seat, &entry.tags) => {
-                    joins += 1;
-                    start = loader;
-                }
-                _ => {
-                    if matches!(freshness, Freshness::StaleError(_)) {
-                        self.numbers.stale_error.increment();
-                    }
-                    return Ok(Hit::new(entry.into(), freshness));
-                }
+        self.join_or_lead(hash, key, options, insist)
+    }
+
+    /// Waits for the flight of someone else.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the flight to itself; it goes on and stores its value.
+    pub(super) async fn ride(
+        &self,
+        seat: Seat<K, V>,
+        joined_at: u64,
+        stale: Option<Held<K, V>>,
+        patience: Patience,
+    ) -> Ride<K, V> {
+        let mut waiting = seat.waits(patience.end.earliest(self.soft(stale.is_some())));
+        match (&mut waiting).await {
+            // Whoever joined after an invalidation that overtook the flight must not be given its value.
+            Some(Ok((entry, _))) if self.is_overtaken_for(joined_at, waiting.seat(), &entry.tags) => {
+                Ride::Again(Patience { joins: patience.joins + 1, ..patience })
             }
+            Some(landing) => Ride::Over(self.arrived(landing)),
+            None => Ride::Over(self.late(waiting.seat(), stale, patience.of_caller)),
         }
+    }
+
+    /// Launches a flight and waits for it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the flight to itself; it goes on and stores its value.
+    pub(super) async fn lead(
+        &self,
+        seat: Seat<K, V>,
+        departing: Departing<K, V>,
+        stale: Option<Held<K, V>>,
+        patience: Patience,
+    ) -> Ride<K, V> {
+        let soft = self.soft(stale.is_some()).earliest(patience.end);
+        if self.outlasts_the_store(soft) {
+            departing.depart().await;
+        } else {
+            // Out of time: the flight goes on by itself, and the wait below ends at once.
+            let _ = Box::pin(soft.run(departing.depart())).await;
+        }
+        let mut waiting = seat.waits(patience.end.earliest(self.soft(stale.is_some())));
+        Ride::Over(match (&mut waiting).await {
+            Some(landing) => self.arrived(landing),
+            None => self.late(waiting.seat(), stale, patience.of_caller),
+        })
+    }
+
+    /// What a landing gives a caller.
+    fn arrived(&self, landing: Landing<K, V>) -> Result<Option<Hit<K, V>>, Failure> {
+        let (entry, freshness) = landing?;
+        if matches!(freshness, Freshness::StaleError(_)) {
+            self.numbers.stale_error.increment();
+        }
+        Ok(Hit::new(entry.into(), freshness))
     }
 
     /// Whether the second tier's own limit ends a read before this does, so that no second timer is needed.
@@ -99,8 +145,9 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// When the caller gives up.
-    pub(super) fn patience(&self, options: &LoadOptions) -> Deadline {
-        Deadline::within(self.config.hard_timeout).earliest(options.deadline)
+    pub(super) fn patience(&self, options: &LoadOptions) -> Patience {
+        let end = Deadline::within(self.config.hard_timeout).earliest(options.deadline);
+        Patience { end, of_caller: options.deadline, joins: 0 }
     }
 
     pub(super) fn is_overtaken_for(&self, joined_at: u64, seat: &Seat<K, V>, tags: &[u64]) -> bool {
@@ -110,13 +157,17 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
 
     /// Joins the flight of this key or makes one, and says which stale value there is. Under the lock of the key's shard,
     /// so there is never a second flight.
-    pub(super) fn join_or_lead(
+    pub(super) fn join_or_lead<Q>(
         self: &Arc<Self>,
         hash: u64,
-        key: &K,
+        key: &Q,
         options: &LoadOptions,
         insist: bool,
-    ) -> (Step<K, V>, Option<Held<K, V>>) {
+    ) -> (Step<K, V>, Option<Held<K, V>>)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let mut shard = self.flights.shard(hash);
         let stale = match self.look(hash, key) {
             Probe::Ready(held, freshness) | Probe::Refresh(held, freshness) => {
@@ -137,7 +188,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             return (Step::Failed(failure), stale);
         }
         let base = stale.clone().or_else(|| self.invalidated_base(hash, key));
-        let landed = self.depart(&mut shard, hash, key.clone(), options.clone(), base, false);
+        let landed = self.depart(&mut shard, hash, key.to_owned(), options.clone(), base, false);
         match landed.flight.board(cancel) {
             Some(seat) => (Step::Lead { seat, landed }, stale),
             // Nobody has left a flight that nobody has boarded.
@@ -146,7 +197,11 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// The value that a tag or a clear has invalidated, for loaders that may still confirm it.
-    fn invalidated_base(&self, hash: u64, key: &K) -> Option<Held<K, V>> {
+    fn invalidated_base<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         if !self.config.allow_invalidated_base {
             return None;
         }
@@ -154,7 +209,11 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
     }
 
     /// The error of the last load of a key, if it is to be remembered still.
-    fn remembered(&self, key: &K) -> Option<Failure> {
+    fn remembered<Q>(&self, key: &Q) -> Option<Failure>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         let is_valid = |error: &Remembered| {
             error.as_of >= self.cleared_at() && self.space.fences.allow(error.as_of, &error.tags)
         };
@@ -163,30 +222,20 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
         Some(failure)
     }
 
-    /// The landing, or `None` when the caller's patience ends first.
-    pub(super) async fn landing(
-        &self,
-        seat: &Seat<K, V>,
-        has_stale: bool,
-        deadline: Deadline,
-    ) -> Option<Landing<K, V>> {
-        seat.landed_by(deadline.earliest(self.soft(has_stale))).await
-    }
-
     /// When a caller makes do with a stale value.
-    fn soft(&self, has_stale: bool) -> Deadline {
+    pub(super) fn soft(&self, has_stale: bool) -> Deadline {
         match self.config.soft_timeout {
             Some(limit) if has_stale => Deadline::within(limit),
             _ => Deadline::NEVER,
         }
     }
 
-    /// What a caller gets whose patience has ended.
+    /// What a caller gets whose patience has ended; `deadline` is what it has set itself.
     pub(super) fn late(
         &self,
         seat: &Seat<K, V>,
         stale: Option<Held<K, V>>,
-        options: &LoadOptions,
+        deadline: Deadline,
     ) -> Result<Option<Hit<K, V>>, Failure> {
         self.numbers.timeouts.increment();
         if let Some((held, freshness)) = stale.and_then(|held| self.left_of(seat, held)) {
@@ -195,7 +244,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             }
             return Ok(Hit::new(held, freshness));
         }
-        let by_caller = options.deadline.has_passed(time::now());
+        let by_caller = deadline.has_passed(time::now());
         let reason = if by_caller { Reason::DeadlineExceeded } else { Reason::Timeout };
         Err(Failure::Timeout(self.refused(reason)))
     }
@@ -215,13 +264,13 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
 
 /// A flight that has not been launched. Its caller asks the second tier itself, which saves a task for what is found
 /// there; a caller that gives up meanwhile leaves the flight to a task of its own.
-struct Departing<K: Key, V: Send + Sync + 'static> {
+pub(super) struct Departing<K: Key, V: Send + Sync + 'static> {
     landed: Option<Landed<K, V>>,
     start: Option<Start<K, V>>,
 }
 
 impl<K: Key, V: Send + Sync + 'static> Departing<K, V> {
-    const fn new(landed: Landed<K, V>, start: Start<K, V>) -> Self {
+    pub(super) const fn new(landed: Landed<K, V>, start: Start<K, V>) -> Self {
         Self { landed: Some(landed), start: Some(start) }
     }
 
