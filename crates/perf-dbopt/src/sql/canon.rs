@@ -4,13 +4,16 @@
 //! number of rows after VALUES, and quotes that change nothing. What it keeps: the order of everything, names, numbers
 //! after ORDER BY and GROUP BY (they name columns), and `IS NULL`.
 
-use super::words::{fold_len, is_reserved, key, load};
+use super::class::{ALONE, LETTER, OPERATOR, SPACE, class_of};
+use super::keyword::{Keyword, keyword_of};
+use super::words::{head, is_reserved};
 use super::{Dialect, Lexer, Token, TokenKind};
+use std::ops::Range;
 
 /// Receives the pieces of a statement's normal form, in order.
 pub(super) trait Emit<'a> {
-    /// A word: equal in any case of its letters. `head` is its first eight bytes, folded.
-    fn word(&mut self, bytes: &'a [u8], head: u64);
+    /// A word, as a part of the statement: equal in any case of its letters. `head` is its first eight bytes, folded.
+    fn word(&mut self, sql: &'a [u8], word: Range<usize>, head: u64);
     /// Bytes as they are: operators, punctuation, quoted names, column numbers.
     fn exact(&mut self, bytes: &'a [u8]);
     /// Any value: a literal or a placeholder.
@@ -18,92 +21,6 @@ pub(super) trait Emit<'a> {
 }
 
 const NEVER: u32 = u32::MAX;
-
-/// A word that changes how the next token is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keyword {
-    None,
-    By,
-    In,
-    Values,
-    Array,
-    /// `NULL`, `TRUE`, `FALSE`: values, but not after `IS` or `NOT`.
-    Value,
-    IsOrNot,
-    /// Ends a list after `BY`.
-    EndsBy,
-    /// An expression follows, so that a sign belongs to the value after it.
-    Prefix,
-}
-
-const KEYWORDS: [(&[u8], Keyword); 29] = [
-    (b"by", Keyword::By),
-    (b"in", Keyword::In),
-    (b"values", Keyword::Values),
-    (b"array", Keyword::Array),
-    (b"null", Keyword::Value),
-    (b"true", Keyword::Value),
-    (b"false", Keyword::Value),
-    (b"is", Keyword::IsOrNot),
-    (b"not", Keyword::IsOrNot),
-    (b"limit", Keyword::EndsBy),
-    (b"offset", Keyword::EndsBy),
-    (b"having", Keyword::EndsBy),
-    (b"union", Keyword::EndsBy),
-    (b"select", Keyword::Prefix),
-    (b"where", Keyword::Prefix),
-    (b"and", Keyword::Prefix),
-    (b"or", Keyword::Prefix),
-    (b"then", Keyword::Prefix),
-    (b"else", Keyword::Prefix),
-    (b"when", Keyword::Prefix),
-    (b"between", Keyword::Prefix),
-    (b"return", Keyword::Prefix),
-    (b"like", Keyword::Prefix),
-    (b"case", Keyword::Prefix),
-    (b"on", Keyword::Prefix),
-    (b"set", Keyword::Prefix),
-    (b"distinct", Keyword::Prefix),
-    (b"all", Keyword::Prefix),
-    (b"interval", Keyword::Prefix),
-];
-
-const SLOTS: usize = 256;
-
-/// Every keyword in a slot of its own, found by one multiplication: a chain of comparisons took a third of the whole walk.
-static SLOT_OF: ([(u64, Keyword); SLOTS], u64) = place_keywords();
-
-const fn slot(word: u64, factor: u64) -> usize {
-    (word.wrapping_mul(factor) >> 56) as usize
-}
-
-/// Tries factors until no two keywords share a slot.
-const fn place_keywords() -> ([(u64, Keyword); SLOTS], u64) {
-    let mut factor = 0x9e37_79b9_7f4a_7c15_u64;
-    loop {
-        let mut table = [(0, Keyword::None); SLOTS];
-        let mut index = 0;
-        while index < KEYWORDS.len() {
-            let word = key(KEYWORDS[index].0);
-            let place = slot(word, factor);
-            if table[place].0 != 0 {
-                break;
-            }
-            table[place] = (word, KEYWORDS[index].1);
-            index += 1;
-        }
-        if index == KEYWORDS.len() {
-            return (table, factor);
-        }
-        factor = factor.wrapping_mul(0xd129_8f3c_55a1_2b4d).wrapping_add(2) | 1;
-    }
-}
-
-#[inline]
-fn keyword_of(word: u64) -> Keyword {
-    let (known, keyword) = SLOT_OF.0[slot(word, SLOT_OF.1)];
-    if known == word { keyword } else { Keyword::None }
-}
 
 /// What came before, as far as the next token's reading depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +48,7 @@ enum Opener {
 
 /// Visits the pieces of the normal form in order.
 #[inline]
-pub(super) fn walk<'a>(sql: &'a str, dialect: Dialect, emit: &mut impl Emit<'a>) {
+pub(super) fn walk<'a, E: Emit<'a>>(sql: &'a str, dialect: Dialect, emit: E) -> E {
     let mut walk = Walk {
         bytes: sql.as_bytes(),
         before: Before::Other,
@@ -139,16 +56,20 @@ pub(super) fn walk<'a>(sql: &'a str, dialect: Dialect, emit: &mut impl Emit<'a>)
         list: NEVER,
         rows: NEVER,
         by: NEVER,
-        semicolon: None,
         emit,
     };
     let mut lexer = Lexer::new(sql, dialect);
-    while let Some(token) = lexer.step() {
+    let mut at = 0;
+    loop {
+        at = walk.plain(at, &mut lexer);
+        let Some(token) = lexer.next_from(at) else { break };
         walk.token(token, &mut lexer);
+        at = lexer.at();
     }
+    walk.emit
 }
 
-struct Walk<'a, 'e, E> {
+struct Walk<'a, E> {
     bytes: &'a [u8],
     before: Before,
     depth: u32,
@@ -158,42 +79,87 @@ struct Walk<'a, 'e, E> {
     rows: u32,
     /// Depth of the present BY list, or [`NEVER`].
     by: u32,
-    /// A semicolon is part of the form only when something follows it.
-    semicolon: Option<Token>,
-    emit: &'e mut E,
+    emit: E,
 }
 
-impl<'a, E: Emit<'a>> Walk<'a, '_, E> {
-    // Most tokens are words and punctuation: what they need is inlined into the one loop, the rest is called.
+impl<'a, E: Emit<'a>> Walk<'a, E> {
+    /// Visits tokens that look the same in every dialect, as long as they come: words, punctuation, single signs. Nine
+    /// tenths of all tokens are such, so this is the loop that decides how long a statement takes. What it does is what
+    /// [`Self::token`] would do. Returns the place of the first token it leaves to that.
     #[inline(always)]
-    fn token(&mut self, token: Token, lexer: &mut Lexer<'a>) {
-        if self.semicolon.is_some() {
-            self.after_semicolon(token);
-        }
-        match token.kind {
-            TokenKind::Word => self.word(token),
-            TokenKind::Comma if self.list == NEVER && self.rows == NEVER && self.by == NEVER => {
-                self.exact(token, Before::Other);
+    fn plain(&mut self, mut at: usize, lexer: &mut Lexer<'a>) -> usize {
+        let bytes = self.bytes;
+        while let Some(&byte) = bytes.get(at) {
+            let class = class_of(byte);
+            if class & LETTER != 0 {
+                let end = lexer.word_end(at);
+                let next = bytes.get(end).copied().unwrap_or(0);
+                if matches!(next, b'\'' | b'&') {
+                    break;
+                }
+                self.word(at, end);
+                at = end + usize::from(next == b' ');
+                continue;
             }
-            TokenKind::Number | TokenKind::Text | TokenKind::Parameter if self.by == NEVER => self.value(),
-            _ => self.seldom(token, lexer),
+            if class & SPACE == 0 {
+                let next = class_of(bytes.get(at + 1).copied().unwrap_or(0));
+                let before = match byte {
+                    b'0'..=b'9' | b'$' if self.by == NEVER => {
+                        let end = lexer.plain_value_end(at, byte);
+                        if end == at {
+                            break;
+                        }
+                        self.value();
+                        at = end;
+                        continue;
+                    }
+                    b',' if self.in_no_list() => Before::Other,
+                    b'.' if next & LETTER != 0 => Before::Other,
+                    b'(' if !matches!(self.before, Before::List(_)) => {
+                        self.depth += 1;
+                        Before::Other
+                    }
+                    b')' if self.in_no_list() => {
+                        self.depth = self.depth.saturating_sub(1);
+                        Before::Operand
+                    }
+                    _ if class & ALONE != 0 && next & OPERATOR == 0 => Before::Other,
+                    _ => break,
+                };
+                self.emit.exact(&bytes[at..=at]);
+                self.before = before;
+            }
+            at += 1;
         }
+        at
     }
 
-    #[cold]
-    fn after_semicolon(&mut self, token: Token) {
-        if let Some(semicolon) = self.semicolon.take() {
-            if token.kind != TokenKind::Semicolon {
-                self.exact(semicolon, Before::Other);
+    #[inline(always)]
+    fn in_no_list(&self) -> bool {
+        self.list & self.rows & self.by == NEVER
+    }
+
+    /// A semicolon is part of the form only when something follows it.
+    fn semicolon(&mut self, token: Token, lexer: &mut Lexer<'a>) {
+        loop {
+            let ahead = lexer.clone();
+            match lexer.next() {
+                None => return,
+                Some(next) if next.kind == TokenKind::Semicolon => {}
+                Some(_) => {
+                    *lexer = ahead;
+                    break;
+                }
             }
-            (self.list, self.rows, self.by) = (NEVER, NEVER, NEVER);
         }
+        (self.list, self.rows, self.by) = (NEVER, NEVER, NEVER);
+        self.exact(token, Before::Other);
     }
 
     #[inline(never)]
-    fn seldom(&mut self, token: Token, lexer: &mut Lexer<'a>) {
+    fn token(&mut self, token: Token, lexer: &mut Lexer<'a>) {
         match token.kind {
-            TokenKind::Word => self.word(token),
+            TokenKind::Word => self.word(token.start, token.end),
             TokenKind::Number if self.before == Before::By && self.by == self.depth => {
                 self.exact(token, Before::Operand);
             }
@@ -204,7 +170,7 @@ impl<'a, E: Emit<'a>> Walk<'a, '_, E> {
             TokenKind::Comma => self.comma(token, lexer),
             TokenKind::Dot => self.exact(token, Before::Other),
             TokenKind::Quoted => self.quoted(token),
-            TokenKind::Semicolon => self.semicolon = Some(token),
+            TokenKind::Semicolon => self.semicolon(token, lexer),
         }
     }
 
@@ -221,14 +187,14 @@ impl<'a, E: Emit<'a>> Walk<'a, '_, E> {
     }
 
     #[inline(always)]
-    fn word(&mut self, token: Token) {
-        let len = token.end - token.start;
-        let head = fold_len(load(self.bytes, token.start, len), len);
+    fn word(&mut self, start: usize, end: usize) {
+        let len = end - start;
+        let head = head(self.bytes, start, len);
         // A longer word begins like a keyword at most.
         let keyword = if len <= 8 { keyword_of(head) } else { Keyword::None };
         match self.after(keyword) {
             Some(after) => {
-                self.emit.word(&self.bytes[token.start..token.end], head);
+                self.emit.word(self.bytes, start..end, head);
                 self.before = after;
             }
             None => self.value(),
@@ -364,8 +330,8 @@ impl<'a, E: Emit<'a>> Walk<'a, '_, E> {
             && inner.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
             && std::str::from_utf8(inner).is_ok_and(|name| !is_reserved(name));
         if plain && self.keyword_free(inner) {
-            let head = fold_len(load(inner, 0, inner.len()), inner.len());
-            self.emit.word(inner, head);
+            let head = head(inner, 0, inner.len());
+            self.emit.word(self.bytes, token.start + 1..token.end - 1, head);
             self.before = Before::Operand;
         } else {
             self.exact(token, Before::Operand);
@@ -374,11 +340,7 @@ impl<'a, E: Emit<'a>> Walk<'a, '_, E> {
 
     /// Whether a name without its quotes would still be read as a name by this walk.
     fn keyword_free(&self, name: &[u8]) -> bool {
-        name.len() > 8
-            || !matches!(
-                keyword_of(fold_len(load(name, 0, name.len()), name.len())),
-                Keyword::Prefix | Keyword::EndsBy
-            )
+        name.len() > 8 || !matches!(keyword_of(head(name, 0, name.len())), Keyword::Prefix | Keyword::EndsBy)
     }
 }
 

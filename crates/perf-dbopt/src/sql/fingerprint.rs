@@ -1,7 +1,8 @@
 use super::Dialect;
 use super::canon::{Emit, walk};
-use super::words::{fold, fold_len, load};
+use super::words::{head, load};
 use std::fmt;
+use std::ops::Range;
 
 /// The version of the algorithm behind [`fingerprint`]. Fingerprints of different versions must not be compared.
 pub const FINGERPRINT_VERSION: u32 = 1;
@@ -61,9 +62,7 @@ impl<'de> serde::Deserialize<'de> for Fingerprint {
 /// ```
 #[must_use]
 pub fn fingerprint(sql: &str, dialect: Dialect) -> Fingerprint {
-    let mut print = Print(SEED);
-    walk(sql, dialect, &mut print);
-    Fingerprint(print.0)
+    Fingerprint(walk(sql, dialect, Print(SEED)).0)
 }
 
 /// The state of the hash.
@@ -71,8 +70,13 @@ struct Print(u64);
 
 impl<'a> Emit<'a> for Print {
     #[inline(always)]
-    fn word(&mut self, bytes: &'a [u8], head: u64) {
-        self.0 = word(self.0, bytes, head);
+    fn word(&mut self, sql: &'a [u8], word: Range<usize>, head: u64) {
+        // The first group also carries the length, so most words cost one multiplication.
+        let len = word.end - word.start;
+        self.0 = mix(self.0.rotate_left(23) ^ len as u64, head);
+        if len > 8 {
+            self.0 = rest(self.0, sql, word.start + 8, word.end);
+        }
     }
 
     #[inline(always)]
@@ -97,32 +101,14 @@ fn mix(state: u64, value: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-#[inline]
-fn word(state: u64, bytes: &[u8], head: u64) -> u64 {
-    // The first group also carries the length, so most words cost one multiplication.
-    let len = bytes.len();
-    let mut state = mix(state.rotate_left(23) ^ len as u64, head);
-    if len > 8 {
-        state = rest(state, bytes);
-    }
-    state
-}
-
 /// The groups of a longer word after the first.
 #[inline(never)]
-fn rest(mut state: u64, bytes: &[u8]) -> u64 {
-    let mut at = 8;
-    while at < bytes.len() {
-        state = mix(state, fold_or_len(bytes, at));
+fn rest(mut state: u64, sql: &[u8], mut at: usize, end: usize) -> u64 {
+    while at < end {
+        state = mix(state, head(sql, at, end - at));
         at += 8;
     }
     state
-}
-
-#[inline]
-fn fold_or_len(bytes: &[u8], at: usize) -> u64 {
-    let left = bytes.len() - at;
-    if left >= 8 { fold(load(bytes, at, 8)) } else { fold_len(load(bytes, at, left), left) }
 }
 
 #[inline]

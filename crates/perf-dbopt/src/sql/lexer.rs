@@ -1,6 +1,11 @@
 use super::Dialect;
-use super::class::{BLANK, DIGIT, LETTER, OPERATOR, PUNCTUATION, SPACE, WORD, is, word_len};
+use super::class::{BLANK, DIGIT, LETTER, OPERATOR, SPACE, WINDOW, WORD, is, words_of};
 use super::token::{Token, TokenKind};
+
+/// No text reaches as far as this.
+const NOWHERE: usize = isize::MAX as usize;
+/// So few bytes are classed one by one.
+const FEW: usize = 12;
 
 /// Cuts a statement into tokens, leaving out white space and comments.
 ///
@@ -18,13 +23,16 @@ pub struct Lexer<'a> {
     bytes: &'a [u8],
     at: usize,
     dialect: Dialect,
+    /// Where the 64 bytes begin of which `words` says whether they belong to words, the first in the lowest bit.
+    window: usize,
+    words: u64,
 }
 
 impl<'a> Lexer<'a> {
     /// A lexer at the start of `sql`.
     #[must_use]
     pub const fn new(sql: &'a str, dialect: Dialect) -> Self {
-        Self { bytes: sql.as_bytes(), at: 0, dialect }
+        Self { bytes: sql.as_bytes(), at: 0, dialect, window: NOWHERE, words: 0 }
     }
 
     #[inline]
@@ -39,31 +47,46 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Moves past the rest of a word, eight bytes at a time while there are eight.
-    #[inline]
-    fn skip_word(&mut self) {
-        while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
-            let len = word_len(u64::from_le_bytes(*eight));
-            self.at += len;
-            if len < 8 {
-                return;
+    /// Where the word ends that a byte is part of.
+    #[inline(always)]
+    pub(super) fn word_end(&mut self, at: usize) -> usize {
+        let into = at.wrapping_sub(self.window);
+        if into < WINDOW {
+            let len = (!(self.words >> into)).trailing_zeros() as usize;
+            // A word that reaches the end of the window may go on.
+            if into + len < WINDOW {
+                return at + len;
             }
         }
-        self.skip_while(WORD);
+        self.word_end_beyond(at)
+    }
+
+    /// The same with windows that begin in the word.
+    #[inline(never)]
+    fn word_end_beyond(&mut self, mut at: usize) -> usize {
+        loop {
+            let left = self.bytes.get(at..).unwrap_or_default();
+            if left.len() < FEW {
+                return at + left.iter().take_while(|byte| is(**byte, WORD)).count();
+            }
+            self.window = at;
+            self.words = match left.first_chunk() {
+                Some(block) => words_of(block),
+                None => {
+                    let mut block = [0; WINDOW];
+                    block[..left.len()].copy_from_slice(left);
+                    words_of(&block)
+                }
+            };
+            let len = (!self.words).trailing_zeros() as usize;
+            at += len;
+            if len < WINDOW {
+                return at;
+            }
+        }
     }
 
     /// Skips white space and comments.
-    #[inline]
-    fn skip_blank(&mut self) {
-        // Between most tokens there is one space or nothing.
-        if self.at < self.bytes.len() && self.bytes[self.at] == b' ' {
-            self.at += 1;
-        }
-        if self.at < self.bytes.len() && is(self.bytes[self.at], BLANK) {
-            self.skip_blanks();
-        }
-    }
-
     fn skip_blanks(&mut self) {
         while self.at < self.bytes.len() {
             match self.bytes[self.at] {
@@ -132,35 +155,23 @@ impl<'a> Lexer<'a> {
     }
 
     /// A word, or what a prefix makes of a text.
-    #[inline(always)]
     fn word(&mut self) -> TokenKind {
         let start = self.at;
-        self.skip_word();
-        match self.bytes.get(self.at) {
-            Some(b'\'' | b'&') => self.perhaps_prefixed(start),
+        self.at = self.word_end(start);
+        match self.peek(0) {
+            b'\'' if self.is_text_prefix(start) => {
+                let escapes = matches!(self.bytes[start], b'e' | b'E') || self.dialect == Dialect::MySql;
+                self.skip_quoted(b'\'', escapes);
+                TokenKind::Text
+            }
+            b'&' if self.dialect == Dialect::Postgres && self.is_unicode_prefix(start) => {
+                self.at += 1;
+                let quote = self.bytes[self.at];
+                self.skip_quoted(quote, false);
+                if quote == b'"' { TokenKind::Quoted } else { TokenKind::Text }
+            }
             _ => TokenKind::Word,
         }
-    }
-
-    #[inline(never)]
-    fn perhaps_prefixed(&mut self, start: usize) -> TokenKind {
-        if self.at < self.bytes.len() {
-            match self.bytes[self.at] {
-                b'\'' if self.is_text_prefix(start) => {
-                    let escapes = matches!(self.bytes[start], b'e' | b'E') || self.dialect == Dialect::MySql;
-                    self.skip_quoted(b'\'', escapes);
-                    return TokenKind::Text;
-                }
-                b'&' if self.dialect == Dialect::Postgres && self.is_unicode_prefix(start) => {
-                    self.at += 1;
-                    let quote = self.bytes[self.at];
-                    self.skip_quoted(quote, false);
-                    return if quote == b'"' { TokenKind::Quoted } else { TokenKind::Text };
-                }
-                _ => {}
-            }
-        }
-        TokenKind::Word
     }
 
     fn is_text_prefix(&self, start: usize) -> bool {
@@ -321,12 +332,14 @@ impl<'a> Lexer<'a> {
         kind
     }
 
-    /// Any token but words and punctuation.
-    #[inline(never)]
-    fn token(&mut self) -> TokenKind {
-        let byte = self.bytes[self.at];
+    #[inline]
+    fn kind(&mut self, byte: u8) -> TokenKind {
         let mysql = self.dialect == Dialect::MySql;
         match byte {
+            byte if is(byte, LETTER) => self.word(),
+            b'(' => self.single(TokenKind::Open),
+            b')' => self.single(TokenKind::Close),
+            b',' => self.single(TokenKind::Comma),
             b';' => self.single(TokenKind::Semicolon),
             b'.' if is(self.peek(1), DIGIT) && (self.at == 0 || !is(self.bytes[self.at - 1], WORD)) => {
                 self.number()
@@ -361,25 +374,34 @@ impl<'a> Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// The next token. Words and punctuation, three quarters of all tokens, are read in line.
+    /// Where it stands.
+    #[inline]
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The end of an integer, or of `$` and an integer, that begins at `at` and is a value whatever the dialect makes of what
+    /// follows; `at` when that is not sure.
     #[inline(always)]
-    pub(super) fn step(&mut self) -> Option<Token> {
-        self.skip_blank();
-        let start = self.at;
-        let byte = *self.bytes.get(start)?;
-        let kind = if is(byte, LETTER) {
-            self.word()
-        } else if is(byte, PUNCTUATION) {
-            self.at += 1;
-            match byte {
-                b'(' => TokenKind::Open,
-                b')' => TokenKind::Close,
-                _ => TokenKind::Comma,
-            }
-        } else {
-            self.token()
-        };
-        Some(Token { kind, start, end: self.at })
+    pub(super) fn plain_value_end(&self, at: usize, first: u8) -> usize {
+        let dollar = first == b'$';
+        let mut end = at + 1;
+        while let Some(byte) = self.bytes.get(end)
+            && is(*byte, DIGIT)
+        {
+            end += 1;
+        }
+        let next = self.bytes.get(end).copied().unwrap_or(0);
+        let other =
+            is(next, WORD) || next == b'.' || dollar && (end == at + 1 || self.dialect == Dialect::MySql);
+        if other { at } else { end }
+    }
+
+    /// The next token from a place that lies between two tokens.
+    #[inline(never)]
+    pub(super) fn next_from(&mut self, at: usize) -> Option<Token> {
+        self.at = at;
+        self.next()
     }
 }
 
@@ -387,7 +409,13 @@ impl Iterator for Lexer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
-        self.step()
+        if is(self.peek(0), BLANK) {
+            self.skip_blanks();
+        }
+        let start = self.at;
+        let byte = *self.bytes.get(start)?;
+        let kind = self.kind(byte);
+        Some(Token { kind, start, end: self.at })
     }
 }
 
@@ -398,24 +426,6 @@ mod tests {
 
     fn words(sql: &str, dialect: Dialect) -> Vec<&str> {
         Lexer::new(sql, dialect).map(|token| token.text(sql)).collect()
-    }
-
-    #[test]
-    fn eight_bytes_at_once_are_classed_as_one_by_one() {
-        for byte in 0..=255_u8 {
-            for place in 0..8 {
-                for filler in [b'a', b'Z', b'0', b'_', b'$', 0xff] {
-                    let mut eight = [filler; 8];
-                    eight[place] = byte;
-                    let expected = if is(byte, WORD) { 8 } else { place };
-                    assert_eq!(
-                        word_len(u64::from_le_bytes(eight)),
-                        expected,
-                        "{byte} at {place} among {filler}"
-                    );
-                }
-            }
-        }
     }
 
     #[test]
@@ -451,6 +461,23 @@ mod tests {
             for dialect in Dialect::ALL {
                 let last = Lexer::new(sql, dialect).last();
                 assert!(last.is_none_or(|token| token.end == sql.len()), "{sql} {dialect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn words_may_be_of_any_length_at_any_place() {
+        for before in 0..70 {
+            for len in 1..150 {
+                for after in ["", " ", ",", "  b = 1 and c in (2)"] {
+                    let (blank, word) = (" ".repeat(before), "w".repeat(len));
+                    let sql = format!("{blank}{word}{after}");
+                    assert_eq!(
+                        words(&sql, Dialect::Postgres).first(),
+                        Some(&word.as_str()),
+                        "{before} {len}"
+                    );
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 mod canon;
 mod class;
 mod fingerprint;
+mod keyword;
 mod lexer;
 mod normalize;
 mod split;

@@ -1,6 +1,7 @@
 use super::Dialect;
 use super::canon::{Emit, walk};
 use std::fmt::Write;
+use std::ops::Range;
 
 /// The normal form of a statement: words in lower case, one space between tokens, no comments, and every value a
 /// placeholder (`$1, $2, …` for PostgreSQL, `?` otherwise). Lists of values are one value long, VALUES has one row.
@@ -18,14 +19,13 @@ use std::fmt::Write;
 /// ```
 #[must_use]
 pub fn normalize(sql: &str, dialect: Dialect) -> String {
-    let mut form = Form { text: String::with_capacity(sql.len()), last: Last::Start, values: 0, dialect };
-    walk(sql, dialect, &mut form);
-    form.text
+    let form = Form { text: String::with_capacity(sql.len()), last: Last::Start, values: 0, dialect };
+    walk(sql, dialect, form).text
 }
 
 impl<'a> Emit<'a> for Form {
-    fn word(&mut self, bytes: &'a [u8], _: u64) {
-        self.lower(&lossless(bytes));
+    fn word(&mut self, sql: &'a [u8], word: Range<usize>, _: u64) {
+        self.lower(&lossless(&sql[word]));
     }
 
     fn exact(&mut self, bytes: &'a [u8]) {

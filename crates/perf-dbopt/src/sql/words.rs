@@ -3,19 +3,45 @@
 /// The first eight bytes of a word, ASCII letters in lower case, as one number. Digits, `_` and `$` stay distinct from
 /// every letter; bytes beyond ASCII are left alone.
 #[inline]
+pub(super) fn head(bytes: &[u8], at: usize, len: usize) -> u64 {
+    fold(raw(bytes, at)) & MASKS[len.min(8)]
+}
+
+/// The lowest bytes of a number, by how many.
+static MASKS: [u64; 9] = [
+    0,
+    0xff,
+    0xffff,
+    0xff_ffff,
+    0xffff_ffff,
+    0xff_ffff_ffff,
+    0xffff_ffff_ffff,
+    0xff_ffff_ffff_ffff,
+    u64::MAX,
+];
+
+/// Up to eight bytes as they are, as one number; after the end there are zeros.
+#[inline]
 pub(super) fn load(bytes: &[u8], at: usize, len: usize) -> u64 {
-    let raw = if let Some(chunk) = bytes.get(at..at + 8) {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(chunk);
-        u64::from_le_bytes(eight)
-    } else {
-        let mut eight = [0; 8];
-        for (to, from) in eight.iter_mut().zip(bytes.get(at..).unwrap_or_default()) {
-            *to = *from;
-        }
-        u64::from_le_bytes(eight)
-    };
-    if len >= 8 { raw } else { raw & ((1 << (8 * len)) - 1) }
+    raw(bytes, at) & MASKS[len.min(8)]
+}
+
+#[inline]
+fn raw(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => last(bytes, at),
+    }
+}
+
+/// What is left of a text, when that is less than eight bytes.
+#[inline(never)]
+fn last(bytes: &[u8], at: usize) -> u64 {
+    let left = bytes.get(at..).unwrap_or_default();
+    match bytes.last_chunk() {
+        Some(eight) => u64::from_le_bytes(*eight).checked_shr(8 * (8 - left.len() as u32)).unwrap_or(0),
+        None => left.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)),
+    }
 }
 
 const ASCII: u64 = 0x8080_8080_8080_8080;
@@ -23,7 +49,7 @@ const ASCII: u64 = 0x8080_8080_8080_8080;
 /// Sets the lower-case bit of every ASCII byte. Only words are folded, in which no other byte shares that bit with a
 /// letter: digits and `$` have it already, and `_` turns into a byte no word contains.
 #[inline]
-pub(super) const fn fold(raw: u64) -> u64 {
+const fn fold(raw: u64) -> u64 {
     raw | ((!raw & ASCII) >> 2)
 }
 
@@ -36,13 +62,6 @@ pub(super) const fn key(word: &[u8]) -> u64 {
         index += 1;
     }
     value
-}
-
-/// `fold` limited to the bytes of a word of this length.
-#[inline]
-pub(super) fn fold_len(raw: u64, len: usize) -> u64 {
-    let folded = fold(raw);
-    if len >= 8 { folded } else { folded & ((1 << (8 * len)) - 1) }
 }
 
 /// Words that cannot name a table or column without quotes in at least one of the dialects. Sorted.
@@ -218,10 +237,27 @@ mod tests {
 
     #[test]
     fn folding_keeps_different_words_different() {
-        let word = |text: &str| fold_len(load(text.as_bytes(), 0, text.len()), text.len());
+        let word = |text: &str| head(text.as_bytes(), 0, text.len());
         assert_eq!(word("SeLeCt"), word("select"));
         assert_eq!(word("select"), key(b"select"));
         assert_ne!(word("a_b"), word("a1b"));
         assert_ne!(word("é"), word("É"));
+    }
+
+    #[test]
+    fn bytes_are_loaded_alike_wherever_the_text_ends() {
+        let text = b"abcdefghijklmnop";
+        for end in 0..=text.len() {
+            for at in 0..=end {
+                for len in 0..=end - at {
+                    let expected = text[at..at + len]
+                        .iter()
+                        .take(8)
+                        .rev()
+                        .fold(0, |all, byte| (all << 8) | u64::from(*byte));
+                    assert_eq!(load(&text[..end], at, len), expected, "{at} {len} of {end}");
+                }
+            }
+        }
     }
 }

@@ -57,6 +57,26 @@ fn lists_of_values_are_one_value_long() {
 }
 
 #[test]
+fn words_of_any_length_are_words_at_any_place_and_whatever_follows() {
+    for before in 0..70 {
+        for len in [1, 2, 7, 8, 9, 60, 63, 64, 65, 127, 128, 129, 200] {
+            let (blank, word) = (" ".repeat(before), "w".repeat(len));
+            for (after, form) in
+                [(" 'x'", " $1"), ("'x'", " $1"), ("&1", " & $1"), (", b", ", b"), ("=1", " = $1"), ("", "")]
+            {
+                let sql = format!("{blank}{word}{after}");
+                assert_eq!(normalize(&sql, Dialect::Postgres), format!("{word}{form}"), "{before} {len}");
+                assert_eq!(
+                    fingerprint(&sql, Dialect::Postgres),
+                    fingerprint(&format!("{word} {after}"), Dialect::Postgres),
+                    "{sql}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn quotes_that_change_nothing_do_not_matter() {
     same(Dialect::Postgres, &[r#"select "a"."b" from "t""#, "select a.b from t"]);
     same(Dialect::MySql, &["select `a`.`b` from `t`", "select a.b from t"]);
