@@ -224,6 +224,12 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
         self
     }
 
+    /// Whether entries may be pinned high or low; the engine `moka` asks for false.
+    pub const fn priorities(mut self, may_be_pinned: bool) -> Self {
+        self.config.priorities = may_be_pinned;
+        self
+    }
+
     /// The bytes that a key and its value take. Without it they are taken at the size of their types, which misses what
     /// they hold on the heap.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {

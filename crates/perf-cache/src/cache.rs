@@ -3,7 +3,7 @@
 use crate::builder::Parts;
 use crate::clock::{Tick, tick};
 use crate::config::{CacheConfig, Refresh};
-use crate::engine::{Discarded, Held, with_lane};
+use crate::engine::{Discarded, Held, Priority, with_lane};
 use crate::entry::{Entry, Lives};
 use crate::error::Failure;
 use crate::hit::{Freshness, Hit, Lookup};
@@ -436,6 +436,11 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             crate::Capacity::Entries(_) => 1,
         };
         configured.min(self.engine.max_weight())
+    }
+
+    /// How an entry ranks for which this priority is asked.
+    pub(crate) fn rank(&self, asked: Priority) -> Priority {
+        if self.config.priorities { asked } else { Priority::Normal }
     }
 
     /// The weight of a value, in the unit of the capacity; at least 1.

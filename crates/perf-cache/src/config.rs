@@ -79,7 +79,7 @@ pub enum EngineKind {
     /// Our own: the better hit ratio on every trace we know, and hits without a lock.
     #[default]
     Adaptive,
-    /// moka's, behind feature `moka`.
+    /// moka's, behind feature `moka`. It pins nothing: only with [`priorities`](CacheConfig::priorities) off.
     #[cfg(feature = "moka")]
     Moka,
 }
@@ -199,6 +199,9 @@ pub struct CacheConfig {
     pub compression: Compression,
     /// Which engine keeps the entries.
     pub engine: EngineKind,
+    /// Whether an entry may be pinned high or low ([`Priority`](crate::Priority)). With false all entries rank alike, whatever
+    /// loaders say. Default true; the engine `moka` cannot do it and is refused with it.
+    pub priorities: bool,
 }
 
 impl CacheConfig {
@@ -312,6 +315,10 @@ impl CacheConfig {
         if let Some(life) = self.lease.filter(|life| *life < Self::SHORTEST_LEASE) {
             return Err(InvalidConfig::new("lease", duration::format(life), "10ms or more"));
         }
+        #[cfg(feature = "moka")]
+        if self.engine == EngineKind::Moka && self.priorities {
+            return Err(InvalidConfig::new("priorities", true, "false: the engine `moka` pins nothing"));
+        }
         self.compression.validate()?;
         match self.refresh {
             Refresh::Fraction(share) if !(share > 0.0 && share < 1.0) => {
@@ -354,6 +361,7 @@ impl Default for CacheConfig {
             lease: None,
             compression: Compression::Off,
             engine: EngineKind::default(),
+            priorities: true,
         }
     }
 }
@@ -424,6 +432,8 @@ mod tests {
                 "sliding",
             ),
             (CacheConfig { hard_timeout: Duration::ZERO, ..default() }, "hard_timeout"),
+            #[cfg(feature = "moka")]
+            (CacheConfig { engine: EngineKind::Moka, ..default() }, "priorities"),
         ] {
             assert_eq!(config.validate().unwrap_err().field(), field);
         }

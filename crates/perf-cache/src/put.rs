@@ -38,7 +38,7 @@ impl<K: Key, V: Send + Sync + 'static> Inner<K, V> {
             value,
             tags: tags.to_boxed(),
             etag: loaded.etag,
-            priority: loaded.priority,
+            priority: self.rank(loaded.priority),
             as_of: self.space.fences.newest(),
         };
         let position = self.space.remote.as_ref().map_or(Position::ZERO, |remote| remote.applied());

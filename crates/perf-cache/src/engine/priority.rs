@@ -3,8 +3,8 @@
 /// How an entry ranks against others when there is no room.
 ///
 /// It belongs to the entry: whoever writes the key again says it again, while a loader that answers `not_modified` leaves
-/// it as it is. It is not kept in the second tier, so what comes from there is [`Priority::Normal`], and the engine `moka`
-/// knows none.
+/// it as it is. It is not kept in the second tier, so what comes from there is [`Priority::Normal`]. In a cache whose
+/// [`priorities`](crate::CacheConfig::priorities) are off, as the engine `moka` asks for, all entries are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Priority {

@@ -109,7 +109,7 @@ impl<K: Key, V: Send + Sync + 'static> Landed<K, V> {
             value,
             tags: tags.to_boxed(),
             etag,
-            priority,
+            priority: self.inner.rank(priority),
             as_of: self.flight.as_of,
         };
         let entry = Arc::new(Entry::new(draft, lives, now).at(self.position));

@@ -87,7 +87,8 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// How early the value goes when there is no room; [`Priority::Normal`] when nothing is said.
+    /// How early the value goes when there is no room; [`Priority::Normal`] when nothing is said, and where the cache's
+    /// [`priorities`](crate::CacheConfig::priorities) are off.
     ///
     /// ```
     /// use perf_cache::{CacheSpace, Entries, Loaded, Priority};

@@ -94,3 +94,38 @@ async fn a_loader_pins_what_it_loads() {
     put(&cache, 1000..3000, Priority::Normal);
     assert!(cache.contains(&7));
 }
+
+#[test]
+fn where_priorities_are_off_all_entries_rank_alike() {
+    let off =
+        || CacheSpace::in_process("t").cache("c").capacity(Entries(100)).priorities(false).build().unwrap();
+    let high: Cache<u64, u64> = off();
+    put(&high, 0..50, Priority::High);
+    for key in 1000..5000 {
+        high.insert(key, key);
+        (0..3).for_each(|_| drop(high.get(&key)));
+    }
+    assert!(held(&high, 0..50) < 25, "what is read goes before what is not");
+    let low: Cache<u64, u64> = off();
+    put(&low, 0..50, Priority::Low);
+    for key in 0..50 {
+        (0..5).for_each(|_| assert!(low.get(&key).is_some()));
+    }
+    put(&low, 100..200, Priority::Normal);
+    assert!(held(&low, 0..50) > 25, "and stays, whatever was asked for");
+}
+
+#[cfg(feature = "moka")]
+#[test]
+fn an_engine_that_pins_nothing_is_refused_until_nothing_is_to_be_pinned() {
+    let space = CacheSpace::in_process("t");
+    let builder = || space.cache::<u64, u64>("c").capacity(Entries(100)).engine(perf_cache::EngineKind::Moka);
+    let refused = builder().build().unwrap_err();
+    assert_eq!(refused.field(), "c.priorities");
+    assert!(refused.to_string().contains("`moka` pins nothing"), "{refused}");
+    let cache = builder().priorities(false).build().unwrap();
+    put(&cache, 0..1000, Priority::High);
+    assert!((1..=100).contains(&cache.stats().entries), "it holds what it may, pinned or not");
+    cache.clear().detach();
+    assert_eq!(held(&cache, 0..1000), 0);
+}
