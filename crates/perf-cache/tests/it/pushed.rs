@@ -140,3 +140,34 @@ async fn tracking_notices_what_others_do_to_the_values_in_redis() {
     assert!(eventually(|| a.get(&1).is_none() && b.get(&1).is_none()).await);
     assert_eq!(load(&b, 1, "new").await, "new");
 }
+
+/// A node that began at the end of the log, with nothing behind it to read, compares what it began at.
+#[tokio::test]
+async fn s39_a_log_whose_last_record_is_another_after_an_interruption_is_noticed() {
+    let server = RedisServer::start().await.unwrap();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let kind = Invalidation::Log;
+    let (_begins, _) = node(&server.url(), kind).await;
+    let (space, cache) = node(&proxy.url(&server.url()), kind).await;
+    load(&cache, 1, "old").await;
+    assert_eq!(space.stats().applied, 0);
+    proxy.set(Fault::Refuse).await;
+    proxy.cut();
+    assert!(eventually(|| !space.is_coherent()).await);
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let log = perf_cache::CacheKey::key_bytes(&("pk:log", "shop"));
+    let mut range = redis::cmd("XRANGE");
+    range.arg(&log).arg("-").arg("+");
+    let held: redis::streams::StreamRangeReply = range.query_async(&mut connection).await.unwrap();
+    assert_eq!(held.ids.len(), 1);
+    redis::cmd("DEL").arg(&log).exec_async(&mut connection).await.unwrap();
+    for (id, serial) in [(held.ids[0].id.as_str(), 1), ("*", 2)] {
+        let mut add = redis::cmd("XADD");
+        add.arg(&log).arg(id).arg("o").arg(&[7_u8; 8][..]).arg("s").arg(serial).arg("f").arg(&[9_u8; 8][..]);
+        add.exec_async(&mut connection).await.unwrap();
+    }
+    proxy.clear().await;
+    assert!(eventually(|| space.is_coherent() && space.stats().gaps == 1).await, "{:?}", space.stats());
+    assert!(cache.get(&1).is_none());
+}
