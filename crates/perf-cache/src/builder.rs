@@ -27,6 +27,7 @@ pub(crate) struct Parts<K, V> {
     pub(crate) shadow: Option<Shadow<V>>,
     pub(crate) seed: Option<u64>,
     pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) text: Option<fn(&K) -> String>,
     codec: Option<Box<dyn Codec<V>>>,
     schema: u32,
     max_stored_bytes: usize,
@@ -84,6 +85,7 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
             shadow: None,
             seed: None,
             listener: None,
+            text: None,
             codec: None,
             schema: 0,
             max_stored_bytes: Self::MAX_STORED_BYTES,
@@ -227,6 +229,16 @@ impl<K: Key, V: Send + Sync + 'static> CacheBuilder<K, V> {
     /// Whether entries may be pinned high or low; the engine `moka` asks for false.
     pub const fn priorities(mut self, may_be_pinned: bool) -> Self {
         self.config.priorities = may_be_pinned;
+        self
+    }
+
+    /// Lets other nodes purge this cache with [`Cache::purge_pattern`]: its keys are matched as they are displayed. Without
+    /// it such a purge ends everything that this node holds of the cache.
+    pub fn purgeable(mut self) -> Self
+    where
+        K: fmt::Display,
+    {
+        self.parts.text = Some(ToString::to_string);
         self
     }
 

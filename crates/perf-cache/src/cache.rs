@@ -14,7 +14,7 @@ use crate::load::{
 use crate::memory::{Memory, SLIDE_STEP};
 use crate::observe::{CurvePoint, HotKey, Observer, Shadow};
 use crate::remote::shared::{Identity, Shared};
-use crate::space::SpaceInner;
+use crate::space::{Purge, SpaceInner};
 use crate::stats::{CacheStats, Numbers};
 use crate::{Invalidating, Key};
 use perf_core::{Component, ComponentId, Name, Rng, Sink};
@@ -22,7 +22,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// A cache of `V` by `K`. Cheap to clone; clones share everything.
@@ -68,6 +68,9 @@ pub(crate) struct Inner<K, V> {
     /// Its name among all nodes, if there are others.
     pub(crate) identity: Option<Identity>,
     pub(crate) shared: Option<Shared<V>>,
+    /// How its keys are written, for other nodes that purge it by pattern.
+    pub(crate) text: Option<fn(&K) -> String>,
+    pub(crate) this: Weak<Self>,
     hasher: foldhash::fast::RandomState,
     parts: Parts<K, V>,
     cleared_at: AtomicU64,
@@ -88,7 +91,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
         let rng = parts.seed.map_or_else(Rng::from_entropy, Rng::seeded);
         let identity = space.remote.as_ref().map(|_| Identity::new(&space.name, own));
         let (observer, shadow) = (Observer::new(id, &config), parts.shadow.take());
-        Self(Arc::new(Inner {
+        let inner = Arc::new_cyclic(|this| Inner {
+            this: Weak::clone(this),
+            text: parts.text,
             is_watched: observer.is_on() || shadow.is_some(),
             id,
             name,
@@ -107,7 +112,12 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             cleared_at: AtomicU64::new(0),
             rng: Mutex::new(rng),
             config,
-        }))
+        });
+        if let Some(identity) = &inner.identity {
+            let this: Weak<dyn Purge> = Weak::<Inner<K, V>>::clone(&inner.this);
+            inner.space.let_purge(identity.namespace, this);
+        }
+        Self(inner)
     }
 
     /// Reads from memory alone: never waits, never loads. Values past their life are not returned, but for one that stands

@@ -1,7 +1,9 @@
 //! Purging: an administrator's call that walks through memory, for when nobody knows keys or tags.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Inner};
+use crate::remote::order::Order;
 use crate::remote::port::{Cursor, StoreError};
+use crate::space::Purge;
 use crate::{Invalidating, Key};
 use perf_core::time;
 use std::fmt;
@@ -10,8 +12,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     /// Invalidates every key held in memory that `picks` picks, here and on other nodes, and says how many those were. The
     /// value is `None` where it is known that there is nothing.
     ///
-    /// It looks at all entries, so it is for administrators: tags do the same at once. Keys that only other nodes or the
-    /// second tier hold are not found; [`Cache::purge_stored`] reaches those of the second tier, [`Cache::clear`] all.
+    /// It looks at all entries, so it is for administrators: tags do the same at once. Loads under way are overtaken,
+    /// whatever their keys. Keys that only other nodes or the second tier hold are not found: [`Cache::purge_pattern`]
+    /// reaches those of other nodes, [`Cache::purge_stored`] those of the second tier, [`Cache::clear`] all.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,11 +40,18 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             true => Invalidating::local(),
             false => inner.space.publish(&fences),
         };
+        // What loads are about to bring may have been picked as well.
+        inner.flights.supersede_all();
         keys.iter().for_each(|key| inner.forget(key));
         (keys.len() as u64, published)
     }
 
-    /// [`Cache::purge`] of the keys whose text matches a pattern, in which `*` stands for any characters and `?` for one.
+    /// [`Cache::purge`] of the keys whose text matches a pattern, in which `*` stands for any characters and `?` for one, in
+    /// the memory of all nodes. The number is that of the keys which this node held.
+    ///
+    /// Other nodes look through their memory when the order reaches them through the log, before anything that comes after
+    /// it. A node whose cache was not built [`purgeable`](crate::CacheBuilder::purgeable) cannot match the pattern and
+    /// forgets all of this cache; with a pattern of more than 4 KiB all nodes but this one do.
     ///
     /// ```
     /// # use perf_cache::{Cache, CacheSpace};
@@ -55,8 +65,18 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     where
         K: fmt::Display,
     {
+        let inner = &*self.0;
+        let (purged, published) = self.purge_matching(pattern, ToString::to_string);
+        let Some(identity) = &inner.identity else { return (purged, published) };
+        // The order leaves last, so that when it has arrived, all has.
+        published.detach();
+        (purged, inner.space.order(&Order { namespace: identity.namespace, pattern: pattern.to_owned() }))
+    }
+
+    /// Purges the memory of this node.
+    fn purge_matching(&self, pattern: &str, text: impl Fn(&K) -> String) -> (u64, Invalidating) {
         let pattern: Vec<char> = pattern.chars().collect();
-        self.purge(|key, _| matches(&pattern, &key.to_string().chars().collect::<Vec<_>>()))
+        self.purge(|key, _| matches(&pattern, &text(key).chars().collect::<Vec<_>>()))
     }
 
     /// Invalidates every key that `picks` picks and that memory or the second tier holds, on all nodes, and removes the
@@ -135,6 +155,19 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
             from = scanned.next;
         }
         Ok(purged)
+    }
+}
+
+impl<K: Key, V: Send + Sync + 'static> Purge for Inner<K, V> {
+    fn is_purgeable(&self) -> bool {
+        self.text.is_some()
+    }
+
+    fn purge_by(&self, pattern: &str) {
+        if let (Some(text), Some(inner)) = (self.text, self.this.upgrade()) {
+            // What was found here may lie in the second tier as well: its fences go to all.
+            Cache(inner).purge_matching(pattern, text).1.detach();
+        }
     }
 }
 

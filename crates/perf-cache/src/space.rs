@@ -7,6 +7,7 @@ use crate::fence::Fences;
 use crate::hold::Holds;
 use crate::remote::Remote;
 use crate::remote::guard::{StoreGuard, Trip};
+use crate::remote::order::Order;
 use crate::remote::port::{InvalidationLog, Store};
 use crate::stats::SpaceStats;
 use crate::{Invalidating, Key, Tag};
@@ -16,7 +17,7 @@ use perf_core::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -49,9 +50,55 @@ pub(crate) struct SpaceInner {
     /// Places for loads of all its caches, if there is a limit.
     pub(crate) loads: Option<Arc<Semaphore>>,
     names: Mutex<BTreeSet<String>>,
+    /// Its caches, by their namespaces: other nodes may order them to purge themselves.
+    purgers: Mutex<Vec<(u64, Weak<dyn Purge>)>>,
+}
+
+/// A cache that purges itself when another node says so.
+pub(crate) trait Purge: Send + Sync {
+    /// Whether it can match its keys with a pattern.
+    fn is_purgeable(&self) -> bool;
+
+    fn purge_by(&self, pattern: &str);
 }
 
 impl SpaceInner {
+    /// Lets other nodes purge a cache by pattern.
+    pub(crate) fn let_purge(&self, namespace: u64, cache: Weak<dyn Purge>) {
+        self.purgers().push((namespace, cache));
+    }
+
+    /// Whether an order can be followed to the letter; also where there is no such cache, and so nothing to purge.
+    pub(crate) fn can_purge(&self, order: &Order) -> bool {
+        self.purger(order).is_none_or(|cache| cache.is_purgeable())
+    }
+
+    /// Does what another node has ordered, here.
+    pub(crate) fn purge(&self, order: &Order) {
+        if let Some(cache) = self.purger(order) {
+            cache.purge_by(&order.pattern);
+        }
+    }
+
+    fn purger(&self, order: &Order) -> Option<Arc<dyn Purge>> {
+        let purgers = self.purgers();
+        purgers.iter().filter(|(of, _)| *of == order.namespace).find_map(|(_, cache)| cache.upgrade())
+    }
+
+    /// Sends an order to other nodes, if there are any.
+    pub(crate) fn order(&self, order: &Order) -> Invalidating {
+        let Some(remote) = &self.remote else { return Invalidating::local() };
+        match order.encode() {
+            Some(numbers) => Invalidating::remote(remote, remote.order(numbers)),
+            // Too long to be told: all of the cache, everywhere.
+            None => self.publish(&[order.namespace]),
+        }
+    }
+
+    fn purgers(&self) -> MutexGuard<'_, Vec<(u64, Weak<dyn Purge>)>> {
+        self.purgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The log is followed to its end, or it cannot be read.
     pub(crate) fn log_is_followed(&self, followed: bool) {
         if followed {
@@ -115,6 +162,7 @@ impl CacheSpace {
             holds: Holds::default(),
             loads: None,
             names: Mutex::default(),
+            purgers: Mutex::default(),
         }))
     }
 
@@ -319,6 +367,7 @@ impl CacheSpaceBuilder {
             holds: Holds::default(),
             loads: self.max_loads.map(|loads| Arc::new(Semaphore::new(loads as usize))),
             names: Mutex::default(),
+            purgers: Mutex::default(),
         });
         if let Some(remote) = &inner.remote {
             inner.fences.close(true);

@@ -1,6 +1,7 @@
 //! Reads the log to its end and stays there; notices gaps, and says when it cannot be read.
 
 use super::Remote;
+use super::order::Order;
 use super::port::{End, Ends, InvalidationLog, News, Position, Record, StoreError};
 use crate::clock::tick;
 use crate::space::SpaceInner;
@@ -177,6 +178,15 @@ async fn read_all(remote: &Remote, log: &dyn InvalidationLog, space: &SpaceInner
 /// Applies one record. Doing so twice changes nothing.
 fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
     let Record { position, origin, serial, fences } = record;
+    let order = Order::decode(fences);
+    // A cache that cannot read the pattern of an order is fenced as a whole.
+    let whole = order.as_ref().filter(|order| !space.can_purge(order)).map(|order| [order.namespace]);
+    let fences: &[u64] = match (&order, &whole) {
+        (Some(_), Some(namespace)) => namespace,
+        (Some(_), None) => &[],
+        (None, _) => fences,
+    };
+    let everything = order.is_none() && fences.is_empty();
     let own = *origin == remote.origin;
     let complete;
     {
@@ -185,7 +195,7 @@ fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
             return;
         }
         complete = own || positions.count(*origin, *serial);
-        if fences.is_empty() || !complete {
+        if everything || !complete {
             positions.raise(*position);
         }
         if !own {
@@ -196,10 +206,15 @@ fn apply(remote: &Remote, space: &SpaceInner, record: &Record) {
     if !complete {
         remote.numbers.gaps.increment();
     }
-    if !complete || (fences.is_empty() && !own) {
+    if !complete || (everything && !own) {
         space.forget_everything();
     } else if !own {
-        space.fences.tags(fences.iter().copied());
+        if !fences.is_empty() {
+            space.fences.tags(fences.iter().copied());
+        }
+        if let Some(order) = &order {
+            space.purge(order);
+        }
     }
     {
         let mut positions = remote.positions();

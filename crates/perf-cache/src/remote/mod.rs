@@ -9,6 +9,7 @@ mod follow;
 pub(crate) mod guard;
 pub(crate) mod lease;
 pub(crate) mod memory;
+pub(crate) mod order;
 pub(crate) mod port;
 mod positions;
 mod publish;

@@ -1,6 +1,7 @@
 //! Sends this node's invalidations to the log, again and again until they have arrived.
 
 use super::Remote;
+use super::order::Order;
 use super::port::InvalidationLog;
 use crate::clock::{Tick, tick};
 use perf_core::{Backoff, Rng, time};
@@ -21,6 +22,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Waiting {
     fences: BTreeSet<u64>,
+    /// Orders to other nodes, each the numbers of a record.
+    orders: Vec<Vec<u64>>,
     /// There were too many to remember: everything is to be invalidated.
     everything: bool,
     /// The batch that collects what is asked for now.
@@ -29,6 +32,8 @@ struct Waiting {
     sending: usize,
     /// What has arrived lately, and when.
     lately: VecDeque<(Tick, Vec<u64>)>,
+    /// Orders that have arrived lately, and when.
+    lately_ordered: VecDeque<(Tick, Vec<u64>)>,
     /// How many fences those are.
     lately_held: usize,
     /// When the first of those that wait was asked for.
@@ -41,6 +46,7 @@ struct Waiting {
 struct Batch {
     number: u64,
     fences: Vec<u64>,
+    orders: Vec<Vec<u64>>,
     /// Everything is to be invalidated instead.
     everything: bool,
     /// When the first of them was asked for.
@@ -49,6 +55,8 @@ struct Batch {
 
 /// Fences that wait one by one; beyond it everything is invalidated at once.
 const MOST: usize = 65_536;
+/// Orders that wait; beyond it everything is invalidated at once. Administrators give few.
+const MOST_ORDERS: usize = 64;
 /// Fences in one record of the log.
 const RECORD: usize = 1024;
 /// What was sent this long before an interruption is sent again after it: longer than a replica may be behind its primary
@@ -81,18 +89,33 @@ impl Outbox {
         waiting.batch
     }
 
+    /// Puts an order in, the same one once, and returns the batch that will carry it.
+    fn put_order(&self, order: Vec<u64>) -> u64 {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.orders.len() >= MOST_ORDERS {
+            waiting.everything = true;
+            waiting.orders.clear();
+        } else if !waiting.orders.contains(&order) {
+            waiting.orders.push(order);
+        }
+        waiting.since.get_or_insert_with(tick);
+        self.filled.notify_one();
+        waiting.batch
+    }
+
     fn take(&self) -> Option<Batch> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.fences.is_empty() && !waiting.everything {
+        if waiting.fences.is_empty() && waiting.orders.is_empty() && !waiting.everything {
             return None;
         }
         let batch = waiting.batch;
         waiting.batch += 1;
         let everything = std::mem::take(&mut waiting.everything);
         let fences = std::mem::take(&mut waiting.fences);
-        waiting.sending = fences.len() + usize::from(everything);
+        let orders = std::mem::take(&mut waiting.orders);
+        waiting.sending = fences.len() + orders.len() + usize::from(everything);
         let since = waiting.since.take().unwrap_or_else(tick);
-        Some(Batch { number: batch, fences: fences.into_iter().collect(), everything, since })
+        Some(Batch { number: batch, fences: fences.into_iter().collect(), orders, everything, since })
     }
 
     /// A record of this number is about to be sent; it may come back before the sender hears of it.
@@ -126,10 +149,10 @@ impl Outbox {
     /// Fences that have not arrived.
     pub(crate) fn len(&self) -> usize {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.fences.len() + waiting.sending + usize::from(waiting.everything)
+        waiting.fences.len() + waiting.orders.len() + waiting.sending + usize::from(waiting.everything)
     }
 
-    fn arrive(&self, batch: u64, fences: Vec<u64>) {
+    fn arrive(&self, Batch { number, fences, orders, .. }: Batch) {
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.sending = 0;
@@ -142,15 +165,22 @@ impl Outbox {
                 let gone = waiting.lately.pop_front();
                 waiting.lately_held -= gone.map_or(0, |(_, fences)| fences.len());
             }
+            waiting.lately_ordered.extend(orders.into_iter().map(|order| (now, order)));
+            while waiting.lately_ordered.len() > MOST_ORDERS
+                || waiting.lately_ordered.front().is_some_and(|(sent, _)| sent.after(LATELY) <= now)
+            {
+                waiting.lately_ordered.pop_front();
+            }
         }
-        self.sent.send_replace(batch);
+        self.sent.send_replace(number);
     }
 
     /// What had arrived lately when the last of it arrived, however long ago that is: an interruption may last.
-    fn lately(&self) -> Vec<u64> {
+    fn lately(&self) -> (Vec<u64>, Vec<Vec<u64>>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.lately_held = 0;
-        waiting.lately.drain(..).flat_map(|(_, fences)| fences).collect()
+        let orders = waiting.lately_ordered.drain(..).map(|(_, order)| order).collect();
+        (waiting.lately.drain(..).flat_map(|(_, fences)| fences).collect(), orders)
     }
 
     /// Waits until a batch has arrived, `limit` at most.
@@ -174,11 +204,19 @@ impl Remote {
 
     /// Sends once more what was sent lately: doing so twice does no harm, losing it does.
     pub(crate) fn repeat(&self) {
-        let fences = self.outbox.lately();
+        let (fences, orders) = self.outbox.lately();
         if !fences.is_empty() {
             // The batch matters only to those who wait for it.
             let _ = self.publish(&fences);
         }
+        for order in orders {
+            let _ = self.outbox.put_order(order);
+        }
+    }
+
+    /// Gives other nodes an order. Returns the batch that carries it, if there is a log.
+    pub(crate) fn order(&self, order: Vec<u64>) -> Option<u64> {
+        self.log.is_some().then(|| self.outbox.put_order(order))
     }
 }
 
@@ -197,14 +235,17 @@ pub(super) async fn run(remote: Arc<Remote>, log: Arc<dyn InvalidationLog>) {
             remote.numbers.publish_errors.increment();
             time::sleep(delays.next().unwrap_or(Backoff::DEFAULT_CAP)).await;
         }
-        remote.outbox.arrive(batch.number, batch.fences);
+        remote.outbox.arrive(batch);
     }
 }
 
 /// Appends the fences; sending one twice does no harm.
 async fn send(remote: &Remote, log: &dyn InvalidationLog, serial: &mut u64, batch: &Batch) -> bool {
-    let records: Vec<&[u64]> =
-        if batch.everything { vec![&[]] } else { batch.fences.chunks(RECORD).collect() };
+    let orders = batch.orders.iter().map(Vec::as_slice);
+    let records: Vec<&[u64]> = match batch.everything {
+        true => vec![&[]],
+        false => batch.fences.chunks(RECORD).chain(orders).collect(),
+    };
     for record in records {
         remote.outbox.leave(*serial, batch.since);
         let append = log.append(remote.origin, *serial, record, remote.applied());
@@ -217,6 +258,9 @@ async fn send(remote: &Remote, log: &dyn InvalidationLog, serial: &mut u64, batc
         let mut positions = remote.positions();
         if record.is_empty() {
             positions.raise(position);
+        }
+        if Order::decode(record).is_some() {
+            continue;
         }
         for &fence in record.iter().filter(|&&fence| !remote.outbox.holds(fence)) {
             positions.settle(fence, position);

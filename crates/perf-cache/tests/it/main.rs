@@ -19,6 +19,7 @@ mod numbers;
 mod outage;
 mod overtaken;
 mod priorities;
+mod purging;
 #[cfg(feature = "redis")]
 mod pushed;
 #[cfg(feature = "sqlx")]
