@@ -83,6 +83,86 @@ async fn a_stale_value_is_served_while_one_refresh_runs_and_never_beyond_its_win
     assert_eq!(begun.elapsed(), MS(100));
 }
 
+fn failing(error: &'static str) -> impl AsyncLoader {
+    move || std::future::ready(Err(String::from(error)))
+}
+
+/// A loader that fails at once.
+trait AsyncLoader: FnOnce() -> std::future::Ready<Result<u32, String>> + Send + 'static {}
+impl<F: FnOnce() -> std::future::Ready<Result<u32, String>> + Send + 'static> AsyncLoader for F {}
+
+#[tokio::test(start_paused = true)]
+async fn s20_an_error_within_the_window_is_answered_with_the_stale_value_and_says_so_until_the_next_attempt()
+{
+    let space = CacheSpace::in_process("t");
+    // Lives are lengthened at random, up to twice as long; the wait for the next attempt is not.
+    let cache: Cache<u64, u32> = space
+        .cache("a")
+        .capacity(Entries(10))
+        .jitter(1.0)
+        .fresh(MS(1000))
+        .throttle(MS(3000))
+        .stale_if_error(MS(100_000), |error: &String| error == "transient")
+        .build()
+        .unwrap();
+    cache.insert(1, 1);
+    time::sleep(MS(2_001)).await;
+    let refused = cache.get_or_load(&1, failing("fatal")).await;
+    assert!(refused.is_err(), "the predicate does not hold");
+    assert!(cache.get(&1).is_none());
+    let stale = (1, Freshness::StaleError("transient".into()));
+    let hit = cache.get_or_load(&1, failing("transient")).await.unwrap();
+    assert_eq!((*hit, hit.freshness().clone()), stale);
+    let failed = cache.stats().failed;
+    time::sleep(MS(2_999)).await;
+    let hits = [
+        cache.get_or_load(&1, failing("never asked")).await.unwrap(),
+        cache.get(&1).unwrap(),
+        cache.lookup(&1).hit().unwrap(),
+        cache
+            .load_many(&[1], |_| async { Err::<Vec<(u64, u32)>, _>("never") })
+            .await
+            .remove(0)
+            .unwrap()
+            .unwrap(),
+    ];
+    for hit in hits {
+        assert_eq!((*hit, hit.freshness().clone()), stale, "a stale value is never silent");
+    }
+    assert_eq!(
+        (cache.stats().failed, cache.stats().stale),
+        (failed, 4),
+        "until the throttle ends nothing is loaded"
+    );
+    time::sleep(MS(1)).await;
+    assert_eq!(*cache.get_or_load(&1, || async { Ok::<_, String>(2) }).await.unwrap(), 2, "then it is");
+    assert_eq!(cache.get(&1).unwrap().freshness(), &Freshness::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s20_no_failure_extends_a_life_beyond_its_window() {
+    let space = CacheSpace::in_process("t");
+    let builder =
+        |name| space.cache(name).capacity(Entries(10)).jitter(0.0).fresh(MS(1000)).throttle(MS(5000));
+    let cache: Cache<u64, u32> = builder("a").stale_if_error(MS(10_000), |_: &String| true).build().unwrap();
+    cache.insert(1, 1);
+    time::sleep(MS(10_000)).await;
+    assert_eq!(*cache.get_or_load(&1, failing("down")).await.unwrap(), 1);
+    time::sleep(MS(999)).await;
+    assert_eq!(cache.get(&1).as_deref(), Some(&1));
+    time::sleep(MS(1)).await;
+    assert!(cache.get(&1).is_none() && cache.get_or_load(&1, failing("down")).await.is_err());
+    // Without a window a refresh that fails shortly before the end leaves the end where it is.
+    let bare: Cache<u64, u32> = builder("b").refresh(Refresh::Fraction(0.5)).build().unwrap();
+    bare.insert(1, 1);
+    time::sleep(MS(990)).await;
+    assert_eq!(*bare.get_or_load(&1, failing("down")).await.unwrap(), 1);
+    time::sleep(MS(9)).await;
+    assert_eq!((bare.stats().failed, bare.get(&1).as_deref()), (1, Some(&1)));
+    time::sleep(MS(1)).await;
+    assert!(bare.get(&1).is_none() && bare.get_or_load(&1, failing("down")).await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn s21_a_late_error_is_only_counted() {
     let cache = builder(&CacheSpace::in_process("t"), "a")
