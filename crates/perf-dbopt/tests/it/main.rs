@@ -9,9 +9,13 @@ mod nasty;
 #[cfg(all(test, feature = "sqlite"))]
 mod observing_sqlite;
 #[cfg(all(test, feature = "postgres"))]
+mod orders;
+#[cfg(all(test, feature = "postgres"))]
 mod postgres_advice;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_apply;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_crash;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_health;
 #[cfg(all(test, feature = "postgres"))]
@@ -20,6 +24,10 @@ mod postgres_inspect;
 mod postgres_plans;
 #[cfg(all(test, feature = "postgres"))]
 mod postgres_standby;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_statements;
+#[cfg(all(test, feature = "postgres"))]
+mod postgres_trial;
 #[cfg(test)]
 mod search;
 #[cfg(test)]
