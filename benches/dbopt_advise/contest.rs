@@ -84,6 +84,12 @@ fn without_variants(posed: &mut Posed<'_>, workload: &Workload) {
     }
 }
 
+/// A share in per cent, with more digits where little is left.
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent < 1.0 { format!("{percent:.4}") } else { format!("{percent:.1}") }
+}
+
 /// Prints one line: what each algorithm makes of a budget in MB, with how many questions and how long.
 #[expect(clippy::print_stdout, reason = "the figures are what a benchmark is for")]
 pub(crate) async fn compare(
@@ -114,12 +120,12 @@ pub(crate) async fn compare(
     let (defs, problem) = plain(&posed.definitions, &posed.problem);
     posed.planner.offer(&defs);
     let mut line = format!(
-        "ratio advise-{name}-{megabytes}MB queries={} skipped={} candidates={} ours={:.1} calls={} ms={} pose_ms={} complete={} \
+        "ratio advise-{name}-{megabytes}MB queries={} skipped={} candidates={} ours={} calls={} ms={} pose_ms={} complete={} \
          indexes={}",
         posed.admitted.len(),
         posed.skipped.len(),
         posed.definitions.len(),
-        100.0 * ours.after / ours.before,
+        percent(ours.after / ours.before),
         ours.planner_calls,
         took.as_millis(),
         (start - asked).as_millis(),
@@ -146,8 +152,8 @@ pub(crate) async fn compare(
                 db2advis(&mut costs, &defs, width, budget).await?
             };
             line += &format!(
-                " {rival}{width}={:.1} {rival}{width}_calls={} {rival}{width}_ms={}",
-                100.0 * total / base,
+                " {rival}{width}={} {rival}{width}_calls={} {rival}{width}_ms={}",
+                percent(total / base),
                 costs.calls,
                 start.elapsed().as_millis()
             );

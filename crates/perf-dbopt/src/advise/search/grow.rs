@@ -1,10 +1,11 @@
 //! Ways from nothing to a set: what the planner takes by itself, by benefit per byte, and from narrow to wide.
 
-use super::Search;
 use super::look::{Look, State};
+use super::{HARVESTING, Search};
 use crate::Error;
 use crate::advise::costs::WhatIf;
 use crate::advise::set::Set;
+use perf_core::time::now;
 
 /// Rounds of "what would the planner take of everything", each without the winners of those before.
 const HARVEST_ROUNDS: usize = 3;
@@ -12,6 +13,8 @@ const HARVEST_ROUNDS: usize = 3;
 const HEAT_ROUNDS: usize = 2;
 /// Candidates offered at once at most: planning takes longer with each, and more than in proportion.
 const AT_ONCE: usize = 300;
+/// Where candidates compete in groups, the narrow ones are offered by themselves: the narrowest, and those one step wider.
+const NARROW_DEPTHS: usize = 2;
 /// Where not everything could be offered at once, no set is expected to bring a statement below this share of its cost with
 /// the best of the groups.
 const FLOOR: f64 = 0.95;
@@ -19,9 +22,15 @@ const FLOOR: f64 = 0.95;
 const WIDEN_ALL: usize = 1000;
 
 impl<W: WhatIf> Search<'_, W> {
-    /// Offers each statement everything, then everything but the winners, and keeps what was taken.
+    /// Offers each statement everything, then everything but the winners, and keeps what was taken: the dearest statements
+    /// first, as far as a part of the effort allows.
     pub(super) async fn harvest(&mut self) -> Result<(), Error> {
-        for query in 0..self.base.len() {
+        let last = self.costs.calls + self.costs.left() / HARVESTING as usize;
+        let until = self.costs.after(1.0 / f64::from(HARVESTING));
+        for query in self.dearest_first(&self.base) {
+            if self.costs.calls >= last || until.is_some_and(|until| now() >= until) {
+                break;
+            }
             let mut offered = self.costs.relevant(query).clone();
             // What no budget can hold only hides what it could.
             for item in self.costs.relevant(query).iter().collect::<Vec<_>>() {
@@ -31,6 +40,13 @@ impl<W: WhatIf> Search<'_, W> {
             }
             let many = offered.len() > AT_ONCE;
             if many {
+                self.large = true;
+                for depth in 0..NARROW_DEPTHS {
+                    let narrow = self.narrow_part(&offered, depth);
+                    if narrow.len() <= AT_ONCE {
+                        self.take(query, narrow, HEAT_ROUNDS).await?;
+                    }
+                }
                 offered = self.finalists(query, &offered).await?;
             }
             let taken = self.take(query, offered, HARVEST_ROUNDS).await?;
@@ -43,6 +59,16 @@ impl<W: WhatIf> Search<'_, W> {
         }
         self.bundles.extend(self.pool.iter().map(|item| Set::of([item])));
         Ok(())
+    }
+
+    /// Those that have no narrower ones, or only such: a planner that is offered everything takes the widest, and tight budgets
+    /// want the others.
+    fn narrow_part(&self, offered: &Set, depth: usize) -> Set {
+        let candidates = &self.problem.candidates;
+        let narrowest = |item: &usize| candidates[*item].narrower.is_empty();
+        let narrow =
+            |item: &usize| narrowest(item) || depth > 0 && candidates[*item].narrower.iter().all(narrowest);
+        Set::of(offered.iter().filter(narrow))
     }
 
     /// Offers these, then these without the winners, and so on; the first cost, when there was an answer.
@@ -102,8 +128,15 @@ impl<W: WhatIf> Search<'_, W> {
         banned: Option<usize>,
     ) -> Result<State, Error> {
         let least = self.least();
-        let mut open: Vec<(f64, usize)> =
-            (0..self.bundles.len()).map(|bundle| (f64::INFINITY, bundle)).collect();
+        let mut open = Vec::with_capacity(self.bundles.len());
+        for bundle in 0..self.bundles.len() {
+            let added = self.bundles[bundle].without(&state.set);
+            let hope = state.total - self.least_total(&state, &state.set.with(&added));
+            if hope > least {
+                open.push((hope / self.bytes(&added).max(1.0).powf(exponent), bundle));
+            }
+        }
+        open.sort_by(|a, b| a.0.total_cmp(&b.0));
         while let Some((before, bundle)) = open.pop() {
             let added = self.bundles[bundle].without(&state.set);
             let set = state.set.with(&added);
@@ -113,12 +146,10 @@ impl<W: WhatIf> Search<'_, W> {
             let size = self.bytes(&added).max(1.0).powf(exponent);
             let next_best = open.last().map_or(0.0, |(score, _)| *score);
             let enough = state.total - least;
-            let target =
-                if next_best.is_finite() { enough.min(state.total - next_best * size) } else { enough };
+            let target = enough.min(state.total - next_best * size);
             let mut look = self.look(&state, set.clone(), target).await?;
             if let Look::Above(total) = look
                 && (state.total - total) / size >= before * (1.0 - 1e-9)
-                && before.is_finite()
             {
                 // Nothing was learnt: look to the end, or two equals would take turns for ever.
                 look = self.look(&state, set, enough).await?;

@@ -22,6 +22,10 @@ const SIZE_EXPONENTS: [f64; 3] = [1.0, 0.5, 0.0];
 const NARROW_EXPONENTS: [f64; 2] = [1.0, 0.75];
 /// One in so many of the planner calls, and of the time, that are left goes into learning what single candidates do.
 const LEARNING: u32 = 4;
+/// The same for offering statements everything.
+const HARVESTING: u32 = 2;
+/// Learning goes on while it makes the best set cheaper by at least this share.
+const REFINED: f64 = 1e-3;
 
 /// Chooses candidates within the limits.
 ///
@@ -34,7 +38,8 @@ pub async fn search<W: WhatIf>(problem: &Problem, planner: &mut W) -> Result<Cho
     let relevant = problem.relevant.iter().map(|items| Set::of(items.iter().copied())).collect();
     let limits = &problem.limits;
     let costs = Costs::new(planner, relevant, limits.planner_calls, limits.deadline);
-    let mut search = Search { problem, costs, base: Vec::new(), pool: Set::default(), bundles: Vec::new() };
+    let mut search =
+        Search { problem, costs, base: Vec::new(), pool: Set::default(), bundles: Vec::new(), large: false };
     search.run().await
 }
 
@@ -47,6 +52,8 @@ struct Search<'a, W> {
     pool: Set,
     /// Sets worth adding at once: single candidates, and what one plan used together.
     bundles: Vec<Set>,
+    /// Whether some statement has more candidates than can be offered at once.
+    large: bool,
 }
 
 impl<W: WhatIf> Search<'_, W> {
@@ -64,25 +71,21 @@ impl<W: WhatIf> Search<'_, W> {
         let mut best = empty.clone();
         // When every plan reads one new index at most, the model is all there is to know.
         let simple = !self.pool.is_empty() && self.bundles.iter().all(|bundle| bundle.len() == 1);
-        if simple && self.learn().await? {
+        if simple && self.learn(&empty).await? {
             self.consult(&empty, &mut best).await?;
             return Ok(self.choice(&empty, &best));
         }
-        for exponent in SIZE_EXPONENTS {
-            self.start(&empty, &mut best, exponent).await?;
+        // An answer early on: what follows can be stopped at any moment.
+        if let Some(state) = self.ask_model(&empty).await? {
+            best = state;
         }
-        let widened = self.widen(empty.clone()).await?;
-        self.pool = self.pool.with(&widened.set);
-        self.finish_start(widened, &mut best, 1.0).await?;
-        // Where everything fits, narrower indexes win nothing.
-        if self.is_large(&best.set) {
-            self.narrow();
-            for exponent in NARROW_EXPONENTS {
-                self.start(&empty, &mut best, exponent).await?;
-            }
+        if self.large {
+            self.refine(&empty, &mut best).await?;
+        } else {
+            self.compare_ways(&empty, &mut best).await?;
         }
         self.rebuild(&mut best).await?;
-        self.learn().await?;
+        self.learn(&best).await?;
         self.consult(&empty, &mut best).await?;
         self.prune(&mut best).await?;
         Ok(self.choice(&empty, &best))
@@ -101,6 +104,40 @@ impl<W: WhatIf> Search<'_, W> {
         }
     }
 
+    /// Several ways from nothing to a set; the best of them is kept.
+    async fn compare_ways(&mut self, empty: &State, best: &mut State) -> Result<(), Error> {
+        for exponent in SIZE_EXPONENTS {
+            self.start(empty, best, exponent).await?;
+        }
+        let widened = self.widen(empty.clone()).await?;
+        self.pool = self.pool.with(&widened.set);
+        self.finish_start(widened, best, 1.0).await?;
+        // Where everything fits, narrower indexes win nothing.
+        if self.is_large(&best.set) {
+            self.narrow();
+            for exponent in NARROW_EXPONENTS {
+                self.start(empty, best, exponent).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where there are too many candidates to try each beside the others: learns what single ones do for the statements that
+    /// are dear still, and lets the model choose, in turn.
+    async fn refine(&mut self, empty: &State, best: &mut State) -> Result<(), Error> {
+        if self.is_large(&best.set) {
+            self.narrow();
+        }
+        loop {
+            let before = best.total;
+            let all = self.learn(best).await?;
+            self.consult(empty, best).await?;
+            if self.costs.exhausted || all || best.total > before * (1.0 - REFINED) {
+                return Ok(());
+            }
+        }
+    }
+
     /// One way from nothing to a set; kept when it is the best so far.
     async fn start(&mut self, empty: &State, best: &mut State, exponent: f64) -> Result<(), Error> {
         let state = self.grow(empty.clone(), exponent, None).await?;
@@ -115,16 +152,17 @@ impl<W: WhatIf> Search<'_, W> {
         Ok(())
     }
 
-    /// Learns what single candidates do, for the dearest statements first, as far as a part of the effort allows. Says whether
-    /// that is known of all.
-    async fn learn(&mut self) -> Result<bool, Error> {
+    /// Learns what single candidates do, first for the statements that are the dearest under a set, as far as a part of the
+    /// effort allows. Says whether that is known of all.
+    async fn learn(&mut self, state: &State) -> Result<bool, Error> {
         let last = self.costs.calls + self.costs.left() / LEARNING as usize;
         let until = self.costs.after(1.0 / f64::from(LEARNING));
-        let cost = |query: &usize| self.base[*query] * self.problem.weights[*query];
-        let mut queries: Vec<usize> = (0..self.base.len()).collect();
-        queries.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
-        for query in queries {
-            for item in self.costs.relevant(query).iter().collect::<Vec<_>>() {
+        for query in self.dearest_first(&state.costs) {
+            let mut items = self.costs.relevant(query).clone();
+            if self.large {
+                items = items.intersection(&self.pool);
+            }
+            for item in items.iter().collect::<Vec<_>>() {
                 if self.costs.calls >= last || until.is_some_and(|until| now() >= until) {
                     return Ok(false);
                 }
@@ -136,14 +174,27 @@ impl<W: WhatIf> Search<'_, W> {
         Ok(true)
     }
 
-    /// Searches a model of all that is known, and goes on from its answer.
-    async fn consult(&mut self, empty: &State, best: &mut State) -> Result<(), Error> {
+    /// The statements, those first that cost most at these costs.
+    fn dearest_first(&self, costs: &[f64]) -> Vec<usize> {
+        let cost = |query: &usize| costs[*query] * self.problem.weights[*query];
+        let mut queries: Vec<usize> = (0..costs.len()).collect();
+        queries.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
+        queries
+    }
+
+    /// The best set of a model of all that is known, when it is better than none and there is time to learn its cost.
+    async fn ask_model(&mut self, empty: &State) -> Result<Option<State>, Error> {
         if self.costs.exhausted {
-            return Ok(());
+            return Ok(None);
         }
         let known = (0..self.base.len()).map(|query| self.costs.plans(query).collect()).collect();
         let set = Model::new(self.problem, known).best();
-        if let Some(mut state) = self.at(empty, set).await? {
+        Ok(self.at(empty, set).await?.filter(|state| state.total < empty.total))
+    }
+
+    /// Searches the model, and goes on from its answer.
+    async fn consult(&mut self, empty: &State, best: &mut State) -> Result<(), Error> {
+        if let Some(mut state) = self.ask_model(empty).await? {
             self.prune(&mut state).await?;
             if state.total < best.total {
                 *best = state;
