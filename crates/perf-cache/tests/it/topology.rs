@@ -170,7 +170,8 @@ async fn s38_a_cluster_is_read_across_slots_and_followed_while_slots_move_and_a_
     let (reader, stop) = (b.clone(), Arc::clone(&done));
     let reading = tokio::spawn(async move {
         let mut reads = 0_u64;
-        while !stop.load(Ordering::SeqCst) {
+        // Every key at least once, however slow the machine is.
+        while reads < 120 || !stop.load(Ordering::SeqCst) {
             let key = reads % 120;
             assert_eq!(load(&reader, key, &format!("row {key}")).await, format!("row {key}"));
             if reads.is_multiple_of(10) {
@@ -179,7 +180,6 @@ async fn s38_a_cluster_is_read_across_slots_and_followed_while_slots_move_and_a_
             reads += 1;
             time::sleep(MS(1)).await;
         }
-        reads
     });
     let slot = slot_of_the_log(&cluster).await;
     move_slot(&cluster, slot, owner(slot), (owner(slot) + 1) % 3).await;
@@ -199,7 +199,7 @@ async fn s38_a_cluster_is_read_across_slots_and_followed_while_slots_move_and_a_
         assert_eq!(load(&a, key, "x").await, "x", "no request fails");
     }
     done.store(true, Ordering::SeqCst);
-    assert!(reading.await.unwrap() > 50);
+    reading.await.unwrap();
 }
 
 /// Kills the master that has the log while nodes use the Cluster, lets `mend` bring the Cluster back, and waits until
