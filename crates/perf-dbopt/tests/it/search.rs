@@ -4,7 +4,7 @@ mod exact;
 
 use exact::{Cap, Instance};
 use perf_dbopt::Error;
-use perf_dbopt::advise::{Choice, Planned, Problem, WhatIf, search};
+use perf_dbopt::advise::{Candidate, Choice, Planned, Problem, WhatIf, search};
 
 async fn solve(problem: &Problem, instance: &mut Instance) -> Choice {
     let choice = search(problem, instance).await;
@@ -94,4 +94,33 @@ async fn indexes_that_only_help_together_are_found() {
     problem.candidates.iter_mut().for_each(|candidate| candidate.upkeep = 0.1);
     let choice = search(&problem, &mut Pair).await;
     assert_eq!(choice.map(|choice| choice.chosen).ok(), Some(vec![0, 1]));
+}
+
+/// Every index helps every statement a little, and one of them each statement very much.
+struct OneEach;
+
+impl WhatIf for OneEach {
+    async fn plan(&mut self, query: usize, indexes: &[usize]) -> Result<Planned, Error> {
+        Ok(match indexes.first() {
+            _ if indexes.contains(&query) => Planned { cost: 10.0, used: vec![query] },
+            Some(first) => Planned { cost: 950.0, used: vec![*first] },
+            None => Planned { cost: 1000.0, used: Vec::new() },
+        })
+    }
+}
+
+#[tokio::test]
+async fn of_hundreds_of_candidates_for_each_statement_a_search_stopped_early_names_those_the_planner_took() {
+    let (statements, candidates) = (20, 400);
+    let candidate = |table| Candidate { table, bytes: 1.0, upkeep: 0.0, narrower: Vec::new() };
+    let mut problem = Problem {
+        weights: vec![1.0; statements],
+        candidates: (0..candidates).map(candidate).collect(),
+        relevant: vec![(0..candidates).collect(); statements],
+        ..Problem::default()
+    };
+    problem.limits.planner_calls = 500;
+    let choice = search(&problem, &mut OneEach).await.unwrap();
+    assert!(choice.planner_calls <= 500, "{choice:?}");
+    assert!(choice.after < 0.02 * choice.before, "{choice:?}");
 }

@@ -70,7 +70,8 @@ impl<W: WhatIf> Search<'_, W> {
         self.harvest().await?;
         let mut best = empty.clone();
         // When every plan reads one new index at most, the model is all there is to know.
-        let simple = !self.pool.is_empty() && self.bundles.iter().all(|bundle| bundle.len() == 1);
+        let simple =
+            !self.large && !self.pool.is_empty() && self.bundles.iter().all(|bundle| bundle.len() == 1);
         if simple && self.learn(&empty).await? {
             self.consult(&empty, &mut best).await?;
             return Ok(self.choice(&empty, &best));
