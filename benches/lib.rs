@@ -6,7 +6,9 @@
 
 mod allocations;
 mod contest;
+mod elsewhere;
 
 pub use allocations::{CountingAllocator, allocations_during, bytes_kept_by};
 pub use contest::Contest;
+pub use elsewhere::run_elsewhere;
 pub use perf_core::Zipf;
