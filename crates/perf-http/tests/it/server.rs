@@ -87,7 +87,9 @@ async fn dropping_it_closes_everything() {
 async fn readiness_fails_first_and_requests_are_served_until_the_listener_closes() {
     let health = Arc::new(HealthChecks::builder().start().unwrap());
     health.ready();
-    let serving = Server::bind(ANY).await.unwrap().serve(Router::new().route("/", get(|| async { "here" })));
+    // An address of its own: on the one all tests share another may take the port as soon as it is free.
+    let own = ([127, 0, 1, 1], 0).into();
+    let serving = Server::bind(own).await.unwrap().serve(Router::new().route("/", get(|| async { "here" })));
     let address = serving.address();
     let watched = Arc::clone(&health);
     let draining = tokio::spawn(async move {

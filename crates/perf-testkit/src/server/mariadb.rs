@@ -175,6 +175,8 @@ fn initialise(data: &Path, account: Option<Account>) -> Result<(), ServerError> 
     }
     let mut command = Command::new(install);
     command.arg("--no-defaults").arg(format!("--datadir={}", data.display())).current_dir(parent);
+    // A server that starts removes what it takes for left behind in the folder for temporary tables.
+    command.arg(format!("--tmpdir={}", parent.display()));
     command.args(["--auth-root-authentication-method=normal", "--skip-name-resolve", "--skip-test-db"]);
     command.arg(format!("--extra-file={}", users.display())).args(LAYOUT);
     process::run(command, account, parent).map(drop)

@@ -63,7 +63,8 @@ async fn the_budget_for_retries_is_configured_like_every_other_part() {
 
 #[tokio::test]
 async fn every_part_is_on_the_metrics_page_and_the_probes_need_no_token() {
-    let stack = stack("[management]\naddress = '127.0.0.1:0'").await;
+    // An address of its own: on the one all tests share another may take the port as soon as it is free.
+    let stack = stack("[management]\naddress = '127.0.1.2:0'").await;
     let _users = stack.cache::<u64, String>("users").unwrap();
     let serving =
         stack.serve((LOCAL, 0).into(), Router::new().route("/", get(|| async { "hello" }))).await.unwrap();
@@ -92,7 +93,9 @@ async fn requests_under_way_end_before_the_service_does() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         "done"
     });
-    let serving = stack.serve((LOCAL, 0).into(), Router::new().route("/", slow)).await.unwrap();
+    // An address of its own: on the one all tests share another may take the port as soon as it is free.
+    let own = ([127, 0, 1, 3], 0).into();
+    let serving = stack.serve(own, Router::new().route("/", slow)).await.unwrap();
     let address = serving.address();
     let asked = tokio::spawn(async move { answer(address, "/").await });
     // The request is under way once the server counts it.
