@@ -1,12 +1,12 @@
 //! Barging: a returned connection rests, and whoever comes first takes it, as long as the oldest waiter has not waited for
 //! too long. It saves a change of tasks for each lease, and costs fairness within the bound.
 
-use super::{Caller, Core, Seat, Take};
+use super::{Caller, Core, SeatId, Take};
 use crate::clock::Tick;
 use crate::pool::Fairness;
-use std::sync::Arc;
+use std::task::Waker;
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     /// Until when a newcomer may take what the oldest waiter could have; none where the order is strict or nobody waits.
     fn barging_until(&self) -> Option<Tick> {
         match self.config.fairness {
@@ -36,20 +36,27 @@ impl<C, K> Core<C, K> {
     }
 
     /// A waiter that was told looks for itself: if it is the oldest, it takes a connection that rests.
-    pub(crate) fn take_as_oldest(&mut self, seat: &Arc<Seat<C, K>>, now: Tick, caller: Caller) -> Take<C> {
+    /// Its waker comes back with that, to be dropped off the lock.
+    pub(crate) fn take_as_oldest(
+        &mut self,
+        seat: SeatId,
+        now: Tick,
+        caller: Caller,
+    ) -> (Take<C>, Option<Waker>) {
         if !self.open || !self.queue.is_oldest(seat) {
-            return Take::Wait;
+            return (Take::Wait, None);
         }
         let taken = match self.pop_idle() {
             Some(resting) if resting.is_fresh(now) => self.lease(resting, now, caller),
             Some(resting) => self.take_with_care(resting, now, caller),
             None => Take::Wait,
         };
+        let mut waker = None;
         if matches!(taken, Take::Lease { .. }) {
             // It is in the queue, as was seen above.
-            let _ = self.queue.leave(Arc::clone(seat));
+            waker = self.queue.leave(seat).unwrap_or_default();
             self.nudge_oldest();
         }
-        taken
+        (taken, waker)
     }
 }

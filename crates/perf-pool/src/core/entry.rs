@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::Location;
 
 /// A connection and what the pool knows about it. Boxed once, so that moving a lease moves a pointer.
+#[repr(align(64))]
 pub(crate) struct Entry<C> {
     pub(crate) connection: C,
     /// Its place in the table of leases.
@@ -58,6 +59,7 @@ impl Caller {
 
 /// Who holds a connection, since when.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Hold {
     pub(crate) since: Tick,
     pub(crate) caller: Caller,

@@ -1,6 +1,6 @@
 //! Every interleaving of the hand-off, explored by loom: `RUSTFLAGS="--cfg perf_loom" cargo test --lib`.
 
-use super::{Attempt, Caller, Core, Delivery, Entry, Grant, Job, Seat, Take, Waiting};
+use super::{Attempt, Caller, Core, Delivery, Entry, Grant, Job, SeatId, Seats, Take, Waiting};
 use crate::PoolConfig;
 use crate::clock::Tick;
 use crate::manager::Condition;
@@ -22,7 +22,8 @@ impl Wake for Woken {
 }
 
 struct Pool {
-    core: Mutex<Core<u32, ()>>,
+    core: Mutex<Core<u32>>,
+    seats: Arc<Seats<u32>>,
     now: Tick,
 }
 
@@ -40,16 +41,18 @@ impl Pool {
         let begun = core.begin(now, successor);
         core.connect_done(Attempt::Connected(7), begun, now);
         for delivery in core.effects.take().deliveries {
-            delivery.deliver(None).unwrap();
+            delivery.deliver(core.seats()).unwrap();
         }
-        let Poll::Ready((Grant::Lease { entry, .. }, _)) = seat.poll(&mut Context::from_waker(Waker::noop()))
-        else {
+        let seats = Arc::clone(core.seats());
+        let context = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(Grant::Lease { entry, .. }) = seats.get(seat).poll(context) else {
             panic!("the connection is handed to the waiter")
         };
-        (Arc::new(Self { core: Mutex::new(core), now }), entry)
+        core.reuse(seat);
+        (Arc::new(Self { core: Mutex::new(core), seats, now }), entry)
     }
 
-    fn with<R>(&self, change: impl FnOnce(&mut Core<u32, ()>) -> R) -> R {
+    fn with<R>(&self, change: impl FnOnce(&mut Core<u32>) -> R) -> R {
         let mut core = self.core.lock().unwrap();
         let result = change(&mut core);
         let effects = core.effects.take();
@@ -61,9 +64,9 @@ impl Pool {
     }
 
     /// As the pool does it, off the lock.
-    fn deliver(&self, delivery: Delivery<u32, ()>) {
-        if let Err((entry, _)) = delivery.deliver(None) {
-            self.with(|core| core.give_on(entry, self.now));
+    fn deliver(&self, delivery: Delivery<u32>) {
+        if let Err(undelivered) = delivery.deliver(&self.seats) {
+            self.with(|core| core.take_back(undelivered, self.now));
         }
     }
 
@@ -74,7 +77,7 @@ impl Pool {
         }
     }
 
-    fn join(&self, waker: &Waker) -> Result<Box<Entry<u32>>, Arc<Seat<u32, ()>>> {
+    fn join(&self, waker: &Waker) -> Result<Box<Entry<u32>>, SeatId> {
         let caller = Caller { site: Location::caller(), task: None };
         let seat = self.with(|core| match core.take(self.now, caller) {
             Take::Lease { entry, .. } => Ok(entry),
@@ -85,16 +88,16 @@ impl Pool {
         });
         match seat {
             Ok(entry) => Ok(entry),
-            Err(seat) => match seat.poll(&mut Context::from_waker(waker)) {
-                Poll::Ready((Grant::Lease { entry, .. }, _)) => Ok(entry),
+            Err(seat) => match self.seats.get(seat).poll(&mut Context::from_waker(waker)) {
+                Poll::Ready(Grant::Lease { entry, .. }) => Ok(entry),
                 _ => Err(seat),
             },
         }
     }
 
-    fn poll(&self, seat: &Seat<u32, ()>) -> Option<Box<Entry<u32>>> {
-        match seat.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready((Grant::Lease { entry, .. }, _)) => Some(entry),
+    fn poll(&self, seat: SeatId) -> Option<Box<Entry<u32>>> {
+        match self.seats.get(seat).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Grant::Lease { entry, .. }) => Some(entry),
             _ => None,
         }
     }
@@ -114,13 +117,15 @@ fn a_hand_off_to_a_waiter_that_leaves_reaches_the_next() {
         };
         let leaving = {
             let pool = Arc::clone(&pool);
-            thread::spawn(move || pool.with(|core| core.leave(first, pool.now)))
+            thread::spawn(move || drop(pool.with(|core| core.leave(first, pool.now))))
         };
         returning.join().unwrap();
         leaving.join().unwrap();
         assert_eq!(told.0.load(Ordering::SeqCst), 1, "the second waiter was told once");
-        assert!(pool.poll(&second).is_some(), "the connection was lost");
-        assert_eq!(pool.with(|core| (core.counts.leased, core.idle(), core.waiting())), (1, 0, 0));
+        let third = pool.join(Waker::noop()).unwrap_err();
+        assert!(pool.poll(third).is_none(), "nothing lies on the seat of the one who left");
+        assert!(pool.poll(second).is_some(), "the connection was lost");
+        assert_eq!(pool.with(|core| (core.counts.leased, core.idle(), core.waiting())), (1, 0, 1));
     });
 }
 
@@ -140,7 +145,7 @@ fn a_newcomer_never_overtakes_a_waiter() {
         };
         returning.join().unwrap();
         assert!(!newcomer.join().unwrap(), "the newcomer was served first");
-        assert!(pool.poll(&waiter).is_some());
+        assert!(pool.poll(waiter).is_some());
     });
 }
 
@@ -159,7 +164,7 @@ fn a_connection_that_comes_back_while_a_caller_sits_down_reaches_it() {
         returning.join().unwrap();
         if let Err(seat) = joined {
             assert_eq!(told.0.load(Ordering::SeqCst), 1, "nobody told the waiter");
-            assert!(pool.poll(&seat).is_some(), "the connection was lost");
+            assert!(pool.poll(seat).is_some(), "the connection was lost");
         }
         assert_eq!(pool.with(|core| (core.counts.leased, core.idle(), core.waiting())), (1, 0, 0));
     });
@@ -180,7 +185,7 @@ fn a_deadline_that_passes_during_a_hand_off_loses_nothing() {
         };
         pool.with(|core| core.tick(late));
         returning.join().unwrap();
-        let served = pool.poll(&seat).is_some();
+        let served = pool.poll(seat).is_some();
         let expected = if served { (1, 0, 0) } else { (0, 1, 0) };
         assert_eq!(pool.with(|core| (core.counts.leased, core.idle(), core.waiting())), expected);
     });

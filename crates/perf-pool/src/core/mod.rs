@@ -11,6 +11,7 @@ mod interleavings;
 mod queue;
 mod replace;
 mod returns;
+mod ring;
 mod seat;
 mod supply;
 mod sweep;
@@ -21,7 +22,7 @@ mod totals;
 pub(crate) use entry::{Caller, Entry, Hold};
 pub(crate) use queue::{Refusal, Waiting};
 pub(crate) use returns::{Attempt, Begun, Lost, Verdict};
-pub(crate) use seat::{Delivery, Grant, Seat, Spare, Taken};
+pub(crate) use seat::{Delivery, Grant, SeatId, Seats, Undelivered};
 pub(crate) use totals::{Totals, Why};
 
 use crate::PoolConfig;
@@ -31,10 +32,12 @@ use crate::event::PoolEvent;
 use idle::{Idle, Resting};
 use perf_core::Rng;
 use perf_core::time::Duration;
-use queue::Queue;
+use queue::{Chosen, Queue};
 use replace::Replacements;
+use seat::LeftBehind;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// What the maintenance task has to do, off the lock.
 #[derive(Debug)]
@@ -89,11 +92,11 @@ pub(crate) enum Take<C> {
 
 /// What is to be done once the lock is released.
 #[derive(Debug)]
-pub(crate) struct Effects<C, K> {
+pub(crate) struct Effects<C> {
     /// What waiters are given.
-    pub(crate) deliveries: Vec<Delivery<C, K>>,
+    pub(crate) deliveries: Vec<Delivery<C>>,
     /// Who is told to look for itself.
-    pub(crate) nudges: Vec<Arc<Seat<C, K>>>,
+    pub(crate) nudges: Vec<SeatId>,
     /// The maintenance task has something to do.
     pub(crate) signal: bool,
     /// Something changed that [`Pool::close`](crate::Pool::close) or a warm-up may wait for.
@@ -101,7 +104,7 @@ pub(crate) struct Effects<C, K> {
     pub(crate) events: Vec<PoolEvent>,
 }
 
-impl<C, K> Effects<C, K> {
+impl<C> Effects<C> {
     const fn new() -> Self {
         Self { deliveries: Vec::new(), nudges: Vec::new(), signal: false, changed: false, events: Vec::new() }
     }
@@ -120,11 +123,18 @@ impl<C, K> Effects<C, K> {
     }
 }
 
-/// In this order, and beside the lock, because a checkout writes the first two cache lines and little else: under
-/// contention each line that is written has to come from the other core.
+/// In this order, and behind the lock at the beginning of a cache line, because a caller that waits and the one that serves
+/// it write that line and no other: under contention each line that is written has to come from the other core.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Core<C, K> {
+pub(crate) struct Core<C> {
+    /// The latest moment seen.
+    recent: Tick,
+    /// Leases given out.
+    pub(crate) acquired: u64,
+    /// Callers that had to wait.
+    pub(crate) waited: u64,
+    queue: Queue<C>,
     /// Neither closed nor paused.
     open: bool,
     pub(crate) paused: bool,
@@ -133,13 +143,6 @@ pub(crate) struct Core<C, K> {
     pub(crate) running: bool,
     /// Connections of an older generation are not used again.
     generation: u32,
-    /// The latest moment seen.
-    recent: Tick,
-    /// Leases given out.
-    pub(crate) acquired: u64,
-    /// Callers that had to wait.
-    pub(crate) waited: u64,
-    queue: Queue<C, K>,
     pub(crate) counts: Counts,
     idle: Idle<C>,
     allowance: Allowance,
@@ -152,7 +155,7 @@ pub(crate) struct Core<C, K> {
     holds: Vec<Option<Hold>>,
     /// Whether the waiters come from another runtime, and so mind their deadlines themselves.
     pub(crate) foreign: bool,
-    pub(crate) effects: Effects<C, K>,
+    pub(crate) effects: Effects<C>,
     pub(crate) totals: Totals,
     pub(crate) config: PoolConfig,
     free_slots: Vec<u32>,
@@ -194,13 +197,16 @@ impl Allowance {
             *self = Self::new(now);
         }
         let left = which(self);
-        let some = *left > 0;
-        *left -= u16::from(some);
-        some
+        // Nothing is written where nothing is left, which is the rule under contention.
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
+        true
     }
 }
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     pub(crate) fn new(config: PoolConfig, rng: Rng, now: Tick) -> Self {
         let places = (config.max + config.replace_overlap).min(1024);
         let trust =
@@ -275,7 +281,7 @@ impl<C, K> Core<C, K> {
     }
 
     /// Joins the queue and sets in motion what the caller waits for.
-    pub(crate) fn join(&mut self, waiting: Waiting, now: Tick) -> Result<Arc<Seat<C, K>>, Refusal> {
+    pub(crate) fn join(&mut self, waiting: Waiting, now: Tick) -> Result<SeatId, Refusal> {
         if self.closed {
             return Err(Refusal::Closed);
         }
@@ -293,7 +299,9 @@ impl<C, K> Core<C, K> {
         self.report_nested(waiting.caller, now);
         let (seat, sooner) = self.queue.join(waiting);
         self.waited += 1;
-        self.effects.signal |= sooner;
+        if sooner {
+            self.effects.signal = true;
+        }
         if !self.is_at_its_limit() {
             self.pump(now);
             let wake = [self.reconsider_at(now), self.next_attempt()].into_iter().flatten().min();
@@ -302,23 +310,51 @@ impl<C, K> Core<C, K> {
         Ok(seat)
     }
 
-    /// A waiter goes away. What it was given and did not take belongs to the next one.
-    pub(crate) fn leave(&mut self, seat: Arc<Seat<C, K>>, now: Tick) {
+    /// A waiter goes away. What it was given and did not take belongs to the next one. Its waker is to be dropped off the
+    /// lock: nobody knows what that sets off.
+    pub(crate) fn leave(&mut self, seat: SeatId, now: Tick) -> Option<Waker> {
         match self.queue.leave(seat) {
-            // It may have been told of a connection that it did not take.
-            Ok(()) => self.nudge_oldest(),
-            Err(chosen) => {
-                if let Some(Grant::Lease { entry, .. }) = chosen.leave() {
-                    self.give_on(entry, now);
-                }
+            Ok(waker) => {
+                // It may have been told of a connection that it did not take.
+                self.nudge_oldest();
+                waker
             }
+            Err(Chosen) => match self.seats().get(seat).leave() {
+                LeftBehind::Nothing(waker) => waker,
+                LeftBehind::Grant(grant) => {
+                    self.reuse(seat);
+                    if let Grant::Lease { entry, .. } = grant {
+                        self.give_on(entry, now);
+                    }
+                    None
+                }
+            },
         }
+    }
+
+    /// How many seats are free, and how many there are.
+    #[cfg(all(test, not(perf_loom)))]
+    fn free_seats(&self) -> (u32, u32) {
+        self.queue.free_seats()
+    }
+
+    /// The seats of the waiters.
+    pub(crate) const fn seats(&self) -> &Arc<Seats<C>> {
+        &self.queue.seats
     }
 
     /// A seat nobody sits on any more.
     #[inline]
-    pub(crate) fn reuse(&mut self, spare: Spare<C, K>) {
-        self.queue.reuse(spare);
+    pub(crate) fn reuse(&mut self, seat: SeatId) {
+        self.queue.reuse(seat);
+    }
+
+    /// What was to be delivered to a waiter that has gone.
+    pub(crate) fn take_back(&mut self, undelivered: Undelivered<C>, now: Tick) {
+        self.reuse(undelivered.seat);
+        if let Some(entry) = undelivered.entry {
+            self.give_on(entry, now);
+        }
     }
 
     /// A connection that was handed over and not used goes to the next waiter, or back where it came from.

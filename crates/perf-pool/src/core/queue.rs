@@ -1,10 +1,11 @@
-use super::seat::{Delivery, Grant, Seat, Spare};
+use super::ring::Ring;
+use super::seat::{Delivery, Free, Grant, SeatId, Seats};
 use super::{Caller, Entry};
 use crate::clock::Tick;
 use crate::error::Cause;
 use perf_core::time::Duration;
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// Why a caller does not get a connection.
 #[derive(Clone, Debug)]
@@ -29,9 +30,9 @@ pub(crate) struct Waiting {
     pub(crate) caller: Caller,
 }
 
-#[derive(Debug)]
-struct Item<C, K> {
-    seat: Arc<Seat<C, K>>,
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    seat: SeatId,
     waiting: Waiting,
 }
 
@@ -39,64 +40,79 @@ struct Item<C, K> {
 /// deadline known, so with equal limits a newcomer never has to move it.
 ///
 /// The order is a ring. Who leaves from the middle leaves a gap, which is closed when there are more gaps than waiters.
+/// What every waiter writes comes first, as the core has it.
 #[derive(Debug)]
-pub(super) struct Queue<C, K> {
-    order: VecDeque<Option<Item<C, K>>>,
-    /// The position of the first in the ring; positions only grow.
-    front: u64,
-    waiting: usize,
+#[repr(C)]
+pub(super) struct Queue<C> {
+    waiting: u32,
+    /// Seats to be used again, so that a steady number of waiters allocates nothing.
+    free: Free,
+    order: Ring<Item>,
     /// No deadline is earlier.
     next_deadline: Tick,
-    /// Seats to be used again, so that a steady number of waiters allocates nothing.
-    spare: Vec<Spare<C, K>>,
+    pub(super) seats: Arc<Seats<C>>,
 }
+
+/// A waiter was taken out of the queue already.
+#[derive(Debug)]
+pub(super) struct Chosen;
 
 /// So many gaps are not worth closing.
 const GAPS: usize = 32;
 
-impl<C, K> Queue<C, K> {
-    pub(super) const fn new() -> Self {
-        Self { order: VecDeque::new(), front: 0, waiting: 0, next_deadline: Tick::NEVER, spare: Vec::new() }
+impl<C> Queue<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: 0,
+            free: Free::default(),
+            order: Ring::new(),
+            next_deadline: Tick::NEVER,
+            seats: Arc::new(Seats::new()),
+        }
     }
 
     /// Joins the end. Also says whether the timer has to be set to an earlier moment.
     #[inline]
-    pub(super) fn join(&mut self, waiting: Waiting) -> (Arc<Seat<C, K>>, bool) {
-        let Spare(own, seat) = self.spare.pop().unwrap_or_else(Spare::new);
-        seat.set_position(self.front + self.order.len() as u64);
-        self.order.push_back(Some(Item { seat, waiting }));
+    pub(super) fn join(&mut self, waiting: Waiting) -> (SeatId, bool) {
+        let seat = self.free.take(&self.seats);
+        self.seats.get(seat).set_position(self.order.next());
+        self.order.push(Item { seat, waiting });
         self.waiting += 1;
         let sooner = waiting.deadline < self.next_deadline;
         if sooner {
             self.next_deadline = waiting.deadline;
         }
-        (own, sooner)
+        (seat, sooner)
     }
 
-    /// A waiter goes away.
+    /// A waiter goes away, and leaves its waker, to be dropped off the lock.
     ///
     /// # Errors
-    /// The seat, when its waiter was chosen already.
-    pub(super) fn leave(&mut self, seat: Arc<Seat<C, K>>) -> Result<(), Arc<Seat<C, K>>> {
-        let index = seat.position().checked_sub(self.front).map(|index| index as usize);
-        let item = index
-            .and_then(|index| self.order.get_mut(index))
-            .and_then(|place| place.take_if(|item| Arc::ptr_eq(&item.seat, &seat)));
-        let Some(item) = item else { return Err(seat) };
+    /// [`Chosen`], when it was chosen already.
+    pub(super) fn leave(&mut self, seat: SeatId) -> Result<Option<Waker>, Chosen> {
+        let place = self.order.place(self.seats.get(seat).position());
+        if place.and_then(|place| place.take_if(|item| item.seat == seat)).is_none() {
+            return Err(Chosen);
+        }
         self.waiting -= 1;
-        seat.clear();
-        self.reuse(Spare(seat, item.seat));
+        let waker = self.seats.get(seat).clear();
+        self.reuse(seat);
         self.close_gaps();
-        Ok(())
+        Ok(waker)
     }
 
     #[inline]
-    pub(super) fn reuse(&mut self, spare: Spare<C, K>) {
-        self.spare.push(spare);
+    pub(super) fn reuse(&mut self, seat: SeatId) {
+        self.free.put(&self.seats, seat);
+    }
+
+    #[cfg(all(test, not(perf_loom)))]
+    pub(super) fn free_seats(&self) -> (u32, u32) {
+        self.free.count(&self.seats)
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.waiting
+        self.waiting as usize
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -108,8 +124,8 @@ impl<C, K> Queue<C, K> {
     }
 
     /// The oldest waiter: the first in the ring is never a gap.
-    fn first(&self) -> Option<&Item<C, K>> {
-        self.order.front()?.as_ref()
+    fn first(&self) -> Option<&Item> {
+        self.order.first()?
     }
 
     /// Since when the oldest waiter has waited.
@@ -118,12 +134,12 @@ impl<C, K> Queue<C, K> {
     }
 
     /// The seat of the oldest waiter.
-    pub(super) fn oldest_seat(&self) -> Option<Arc<Seat<C, K>>> {
-        self.first().map(|item| Arc::clone(&item.seat))
+    pub(super) fn oldest_seat(&self) -> Option<SeatId> {
+        self.first().map(|item| item.seat)
     }
 
-    pub(super) fn is_oldest(&self, seat: &Arc<Seat<C, K>>) -> bool {
-        self.first().is_some_and(|item| Arc::ptr_eq(&item.seat, seat))
+    pub(super) fn is_oldest(&self, seat: SeatId) -> bool {
+        self.first().is_some_and(|item| item.seat == seat)
     }
 
     /// Who has waited longest.
@@ -138,7 +154,7 @@ impl<C, K> Queue<C, K> {
         &mut self,
         entry: Box<Entry<C>>,
         measured: bool,
-    ) -> Result<Delivery<C, K>, Box<Entry<C>>> {
+    ) -> Result<Delivery<C>, Box<Entry<C>>> {
         match self.pop() {
             None => Err(entry),
             Some(item) => Ok(Delivery { seat: item.seat, grant: Grant::Lease { entry, measured } }),
@@ -146,17 +162,18 @@ impl<C, K> Queue<C, K> {
     }
 
     /// Sends the oldest waiter away.
-    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Delivery<C, K>> {
+    pub(super) fn refuse_oldest(&mut self, refusal: Refusal) -> Option<Delivery<C>> {
         self.pop().map(|item| Delivery { seat: item.seat, grant: Grant::Refused(Box::new(refusal)) })
     }
 
     /// Sends away everyone whose time is up.
-    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Delivery<C, K>)) {
+    pub(super) fn expire(&mut self, now: Tick, mut each: impl FnMut(Delivery<C>)) {
         if self.next_deadline > now {
             return;
         }
         self.next_deadline = Tick::NEVER;
-        for place in &mut self.order {
+        for number in self.order.numbers() {
+            let Some(place) = self.order.place(number) else { continue };
             if let Some(item) = place.take_if(|item| item.waiting.deadline <= now) {
                 self.waiting -= 1;
                 each(Delivery { seat: item.seat, grant: Grant::Refused(Box::new(Refusal::TimedOut)) });
@@ -168,10 +185,9 @@ impl<C, K> Queue<C, K> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<Item<C, K>> {
-        let first = self.order.pop_front()?;
-        self.front += 1;
-        self.waiting -= usize::from(first.is_some());
+    fn pop(&mut self) -> Option<Item> {
+        let first = self.order.pop()?;
+        self.waiting -= u32::from(first.is_some());
         self.skip_gaps();
         first
     }
@@ -179,21 +195,15 @@ impl<C, K> Queue<C, K> {
     #[inline]
     fn skip_gaps(&mut self) {
         // Without gaps, which is the rule, nobody's place has to be looked at.
-        while self.order.len() > self.waiting && self.order.front().is_some_and(Option::is_none) {
-            self.order.pop_front();
-            self.front += 1;
+        while self.order.len() > self.len() && self.order.first().is_some_and(|first| first.is_none()) {
+            self.order.pop();
         }
     }
 
     fn close_gaps(&mut self) {
         self.skip_gaps();
-        if self.order.len() > 2 * self.waiting + GAPS {
-            // New positions, so that those of waiters chosen earlier stay unknown.
-            self.front += self.order.len() as u64;
-            self.order.retain(Option::is_some);
-            for (position, item) in (self.front..).zip(self.order.iter().flatten()) {
-                item.seat.set_position(position);
-            }
+        if self.order.len() > 2 * self.len() + GAPS {
+            self.order.close_gaps(|item, position| self.seats.get(item.seat).set_position(position));
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Replacements {
     owed: usize,
 }
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     /// How many connections may be held above `max` because one of them is about to go.
     pub(super) const fn overlap(&self) -> usize {
         self.replacements.owed + self.replacements.coming

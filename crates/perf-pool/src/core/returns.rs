@@ -48,7 +48,7 @@ pub(crate) enum Attempt<C> {
     Abandoned,
 }
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     /// A lease comes back. Returns what is to be delivered to the waiter that gets the connection at once.
     #[inline]
     pub(crate) fn give_back(
@@ -56,7 +56,7 @@ impl<C, K> Core<C, K> {
         mut entry: Box<Entry<C>>,
         condition: Condition,
         now: Tick,
-    ) -> Option<Delivery<C, K>> {
+    ) -> Option<Delivery<C>> {
         let good = condition == Condition::Clean && self.open && now < entry.ages_at;
         if !good || entry.generation != self.generation {
             self.give_back_with_care(entry, condition, now);
@@ -306,7 +306,7 @@ impl<C, K> Core<C, K> {
     /// Makes a connection the lease of the oldest waiter, from this moment on; the caller counts it as leased. Gives it
     /// back when nobody waits.
     #[inline]
-    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C, K>, Box<Entry<C>>> {
+    fn hand_over(&mut self, entry: Box<Entry<C>>, now: Tick) -> Result<Delivery<C>, Box<Entry<C>>> {
         let Some(caller) = self.queue.oldest_caller() else { return Err(entry) };
         let slot = entry.slot as usize;
         let measured = self.measures_hold(now);

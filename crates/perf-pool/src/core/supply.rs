@@ -5,7 +5,7 @@ use crate::clock::{Tick, nanos};
 use crate::event::PoolEvent;
 use perf_core::time::Duration;
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     /// Brings waiters and connections together, and starts what is missing. Called after every change.
     pub(crate) fn pump(&mut self, now: Tick) {
         if self.closed || self.paused {

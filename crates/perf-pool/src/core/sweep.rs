@@ -4,7 +4,7 @@ use super::{Begun, Core, Entry, Refusal, Why};
 use crate::clock::Tick;
 use crate::event::PoolEvent;
 
-impl<C, K> Core<C, K> {
+impl<C> Core<C> {
     /// Does what is due at `now` and says when to look again.
     pub(crate) fn tick(&mut self, now: Tick) -> Tick {
         self.notice_stall(now);

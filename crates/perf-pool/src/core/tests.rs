@@ -1,6 +1,6 @@
 //! The core against an oracle: random histories, each step checked against a few lines that know only the totals.
 
-use super::{Attempt, Begun, Caller, Core, Entry, Grant, Job, Seat, Spare, Take, Verdict, Waiting};
+use super::{Attempt, Begun, Caller, Core, Entry, Grant, Job, SeatId, Take, Verdict, Waiting};
 use crate::PoolConfig;
 use crate::clock::Tick;
 use crate::error::Cause;
@@ -10,7 +10,6 @@ use perf_core::time::Duration;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 #[derive(Clone, Debug)]
@@ -60,19 +59,19 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// What is outside the core: leases with users, jobs under way, callers in the queue.
 struct World {
-    core: Core<u32, ()>,
+    core: Core<u32>,
     now: Tick,
     #[expect(clippy::vec_box, reason = "the core hands out boxes, and takes them back as they are")]
     leases: Vec<Box<Entry<u32>>>,
     jobs: VecDeque<(Job<u32>, Option<Begun>)>,
-    queue: Vec<(usize, Arc<Seat<u32, ()>>)>,
+    queue: Vec<(usize, SeatId)>,
     arrived: usize,
     /// Connections made, and connections gone for good: the oracle.
     made: usize,
     gone: usize,
     served: Vec<usize>,
     /// What was given back and not yet laid on the next waiter's seat, who may leave meanwhile.
-    undelivered: Vec<super::Delivery<u32, ()>>,
+    undelivered: Vec<super::Delivery<u32>>,
 }
 
 impl World {
@@ -117,9 +116,9 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, delivery: super::Delivery<u32, ()>) {
-        if let Err((entry, _)) = delivery.deliver(None) {
-            self.core.give_on(entry, self.now);
+    fn deliver(&mut self, delivery: super::Delivery<u32>) {
+        if let Err(undelivered) = delivery.deliver(self.core.seats()) {
+            self.core.take_back(undelivered, self.now);
             self.collect();
         }
     }
@@ -146,7 +145,7 @@ impl World {
             Step::Poll(which) if !self.queue.is_empty() => self.poll(which % self.queue.len()),
             Step::Cancel(which) if !self.queue.is_empty() => {
                 let (_, seat) = self.queue.remove(which % self.queue.len());
-                self.core.leave(seat, self.now);
+                drop(self.core.leave(seat, self.now));
             }
             Step::GiveBack(which, condition) if !self.leases.is_empty() => {
                 let entry = self.leases.swap_remove(which % self.leases.len());
@@ -186,12 +185,10 @@ impl World {
     }
 
     fn poll(&mut self, place: usize) {
-        let Poll::Ready((grant, taken)) = self.queue[place].1.poll(&mut Context::from_waker(Waker::noop()))
-        else {
-            return;
-        };
+        let seat = self.core.seats().get(self.queue[place].1);
+        let Poll::Ready(grant) = seat.poll(&mut Context::from_waker(Waker::noop())) else { return };
         let (number, seat) = self.queue.remove(place);
-        self.core.reuse(Spare::of(seat, taken.other));
+        self.core.reuse(seat);
         if let Grant::Lease { entry, .. } = grant {
             self.leases.push(entry);
             self.served.push(number);
@@ -291,7 +288,7 @@ proptest! {
             ceiling = (world.core.config.max + overlap).max(world.core.size().min(ceiling));
         }
         while let Some((_, seat)) = world.queue.pop() {
-            world.core.leave(seat, world.now);
+            drop(world.core.leave(seat, world.now));
             world.collect();
         }
         world.deliver_all();
@@ -299,6 +296,8 @@ proptest! {
             world.apply(&Step::GiveBack(0, Condition::Clean));
             world.deliver_all();
         }
+        let (free, made) = world.core.free_seats();
+        prop_assert_eq!(free, made, "a seat was lost");
         world.apply(&Step::Resume);
         for _ in 0..4000 {
             if world.leases.len() >= world.core.config.max {

@@ -1,7 +1,7 @@
 use super::lease::Lease;
-use super::shared::{Seat, Shared, Spare, State as PoolState};
+use super::shared::{Shared, State as PoolState};
 use crate::clock::{Clock, Tick};
-use crate::core::{Caller, Grant, Refusal, Take, Taken, Waiting};
+use crate::core::{Caller, Grant, Refusal, SeatId, Take, Waiting};
 use crate::error::Error;
 use crate::manager::Manager;
 use crate::sync::MutexGuard;
@@ -48,7 +48,9 @@ enum State<M: Manager> {
 
 /// A place in the queue.
 struct Place<M: Manager> {
-    seat: Arc<Seat<M>>,
+    seat: SeatId,
+    /// The handle of the lease to come, counted while there is time.
+    shared: Arc<Shared<M>>,
     times: Times,
 }
 
@@ -99,10 +101,8 @@ impl<'a, M: Manager> Acquire<'a, M> {
         let now = core.see(glance);
         if let Take::Lease { entry, measured } = core.take(now, caller) {
             self.state = State::Done;
-            // Counted under the lock: the count is on the lock's cache line, which is here at this moment.
-            let lease = Lease::new(Arc::clone(self.shared), entry, measured);
             self.shared.release(core);
-            return Poll::Ready(Ok(lease));
+            return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry, measured)));
         }
         let clock = &self.shared.clock;
         let far = matches!(self.patience, Patience::Configured) && self.shared.acquire_timeout >= FAR;
@@ -144,7 +144,8 @@ impl<'a, M: Manager> Acquire<'a, M> {
         };
         let joined = joined.map_err(|refusal| self.shared.explain(&core, refusal, since, since));
         self.shared.release(core);
-        self.state = State::Waiting(Place { seat: joined?, times });
+        let shared = Arc::clone(self.shared);
+        self.state = State::Waiting(Place { seat: joined?, shared, times });
         if foreign {
             self.set_timer(context, deadline);
         }
@@ -168,15 +169,14 @@ impl<'a, M: Manager> Acquire<'a, M> {
         let now = self.shared.clock.now();
         if self.shared.barging && now < place.times.deadline {
             let mut core = self.shared.lock();
-            let taken = core.take_as_oldest(&place.seat, now, Caller::here(self.site));
+            let (taken, _waker) = core.take_as_oldest(place.seat, now, Caller::here(self.site));
             if let Take::Lease { entry, measured } = taken {
                 if place.times.measured {
                     self.shared.waits.record_duration(now.since(place.times.since));
                 }
                 self.state = State::Done;
-                let lease = Lease::new(Arc::clone(self.shared), entry, measured);
                 self.shared.release(core);
-                return Poll::Ready(Ok(lease));
+                return Poll::Ready(Ok(Lease::new(Arc::clone(self.shared), entry, measured)));
             }
             self.shared.release(core);
         }
@@ -194,25 +194,27 @@ impl<'a, M: Manager> Acquire<'a, M> {
         };
         let now = self.shared.clock.now();
         let mut core = self.shared.lock();
-        core.leave(place.seat, now);
-        Poll::Ready(Err(self.refused(core, Refusal::TimedOut, place.times)))
+        let waker = core.leave(place.seat, now);
+        let error = self.refused(core, Refusal::TimedOut, place.times);
+        drop(waker);
+        Poll::Ready(Err(error))
     }
 
     /// Looks what lies on the seat.
     #[inline]
     fn resume(&mut self, context: &mut Context<'_>) -> Poll<Result<Lease<M>, Error>> {
         let State::Waiting(place) = &self.state else { return Poll::Pending };
-        let Poll::Ready((grant, Taken { other, keeper })) = place.seat.poll(context) else {
+        let Poll::Ready(grant) = self.shared.seats.get(place.seat).poll(context) else {
             return if self.shared.barging || self.timer.is_some() {
                 self.look(context)
             } else {
                 Poll::Pending
             };
         };
-        let State::Waiting(Place { seat, times }) = std::mem::replace(&mut self.state, State::Done) else {
+        let State::Waiting(Place { seat, shared, times }) = std::mem::replace(&mut self.state, State::Done)
+        else {
             return Poll::Pending;
         };
-        let spare = Spare::of(seat, other);
         let clock = &self.shared.clock;
         let mut now = clock.glance();
         // Near the end, or where the wait is measured, the exact time matters.
@@ -224,10 +226,9 @@ impl<'a, M: Manager> Acquire<'a, M> {
                 if times.measured {
                     self.shared.waits.record_duration(now.since(times.since));
                 }
-                let shared = keeper.unwrap_or_else(|| Arc::clone(self.shared));
-                Poll::Ready(Ok(Lease::new(shared, entry, measured).after_waiting(spare)))
+                Poll::Ready(Ok(Lease::new(shared, entry, measured).after_waiting(seat)))
             }
-            grant => self.end(context, grant, spare, times),
+            grant => self.end(context, grant, seat, times),
         }
     }
 
@@ -237,12 +238,12 @@ impl<'a, M: Manager> Acquire<'a, M> {
         &mut self,
         context: &mut Context<'_>,
         grant: Grant<M::Connection>,
-        spare: Spare<M>,
+        seat: SeatId,
         times: Times,
     ) -> Poll<Result<Lease<M>, Error>> {
         let now = self.shared.clock.now();
         let mut core = self.shared.lock();
-        core.reuse(spare);
+        core.reuse(seat);
         let refusal = match grant {
             Grant::Lease { entry, .. } => {
                 core.give_on(entry, now);
@@ -287,9 +288,10 @@ impl<M: Manager> Drop for Acquire<'_, M> {
     fn drop(&mut self) {
         if let State::Waiting(place) = std::mem::replace(&mut self.state, State::Done) {
             let now = self.shared.clock.now();
-            self.shared.with(|core| {
+            // The waker is dropped here, off the lock.
+            let _waker = self.shared.with(|core| {
                 core.totals.cancelled += 1;
-                core.leave(place.seat, now);
+                core.leave(place.seat, now)
             });
         }
     }

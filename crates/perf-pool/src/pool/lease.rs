@@ -1,6 +1,6 @@
-use super::shared::{Shared, Spare};
+use super::shared::Shared;
 use crate::clock::Tick;
-use crate::core::Entry;
+use crate::core::{Entry, SeatId};
 use crate::manager::Manager;
 use perf_core::time::Duration;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Lease<M: Manager> {
     /// There until the lease is dropped or detached.
     held: Option<Held<M>>,
     /// The seat on which its user waited, kept for another.
-    spare: Option<Spare<M>>,
+    seat: Option<SeatId>,
     /// When it began, if the time it is held is measured.
     measured: Option<Tick>,
     tainted: bool,
@@ -31,12 +31,12 @@ impl<M: Manager> Lease<M> {
     #[inline]
     pub(super) fn new(shared: Arc<Shared<M>>, entry: Box<Entry<M::Connection>>, measured: bool) -> Self {
         let measured = measured.then(|| shared.clock.now());
-        Self { held: Some(Held { shared, entry }), spare: None, measured, tainted: false }
+        Self { held: Some(Held { shared, entry }), seat: None, measured, tainted: false }
     }
 
     #[inline]
-    pub(super) fn after_waiting(mut self, spare: Spare<M>) -> Self {
-        self.spare = Some(spare);
+    pub(super) fn after_waiting(mut self, seat: SeatId) -> Self {
+        self.seat = Some(seat);
         self
     }
 
@@ -61,7 +61,10 @@ impl<M: Manager> Lease<M> {
     pub fn detach(mut self) -> M::Connection {
         let Some(Held { shared, entry }) = self.held.take() else { unreachable!("{MISSING}") };
         let now = shared.clock.now();
-        shared.with(|core| core.detach(&entry, now));
+        shared.with(|core| {
+            self.seat.take().into_iter().for_each(|seat| core.reuse(seat));
+            core.detach(&entry, now);
+        });
         entry.connection
     }
 
@@ -101,7 +104,7 @@ impl<M: Manager> Drop for Lease<M> {
     #[inline]
     fn drop(&mut self) {
         if let Some(Held { shared, entry }) = self.held.take() {
-            shared.give_back(entry, self.spare.take(), (self.tainted, self.measured));
+            shared.give_back(entry, self.seat.take(), (self.tainted, self.measured));
         }
     }
 }

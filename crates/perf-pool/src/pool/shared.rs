@@ -1,7 +1,7 @@
 use super::config::Fairness;
 use super::maintain;
 use crate::clock::{Clock, Tick};
-use crate::core::{Core, Delivery, Entry, Job, Refusal};
+use crate::core::{Core, Delivery, Entry, Job, Refusal, SeatId, Seats, Undelivered};
 use crate::error::{Error, Saturated};
 use crate::event::PoolEvent;
 use crate::manager::{Condition, Manager};
@@ -28,21 +28,16 @@ pub(super) type Setup<M> = Box<
         + Sync,
 >;
 
-/// The state of a pool, whose waiters are given handles on it.
-pub(super) type State<M> = Core<<M as Manager>::Connection, Arc<Shared<M>>>;
+/// The state of a pool.
+pub(super) type State<M> = Core<<M as Manager>::Connection>;
 
-/// The seat of a waiter of a pool.
-pub(super) type Seat<M> = crate::core::Seat<<M as Manager>::Connection, Arc<Shared<M>>>;
-
-/// A seat nobody sits on.
-pub(super) type Spare<M> = crate::core::Spare<<M as Manager>::Connection, Arc<Shared<M>>>;
-
-/// What the handles, the leases and the maintenance task of one pool share. The lock comes first so that it lies beside
-/// the count of references: a lease touches both.
-#[repr(C)]
+/// What the handles, the leases and the maintenance task of one pool share. The lock begins a cache line, and all that is
+/// written under contention lies on it; the count of handles, which leases touch off the lock, is on the line before.
+#[repr(C, align(64))]
 pub(crate) struct Shared<M: Manager> {
     core: Mutex<State<M>>,
     pub(super) clock: Clock,
+    pub(super) seats: Arc<Seats<M::Connection>>,
     pub(crate) manager: M,
     pub(super) name: Name,
     pub(super) setup: Option<Setup<M>>,
@@ -78,6 +73,7 @@ impl<M: Manager> Shared<M> {
         Self {
             acquire_timeout: core.config.acquire_timeout,
             barging: core.config.fairness != Fairness::Strict,
+            seats: Arc::clone(core.seats()),
             core: Mutex::new(core),
             clock,
             manager,
@@ -137,7 +133,7 @@ impl<M: Manager> Shared<M> {
         for delivery in effects.deliveries {
             self.deliver(delivery);
         }
-        effects.nudges.iter().for_each(|seat| seat.nudge());
+        effects.nudges.iter().for_each(|&seat| self.seats.get(seat).nudge());
         drop_quietly(undone);
         if let Some(listener) = &self.listener {
             for event in &effects.events {
@@ -149,16 +145,16 @@ impl<M: Manager> Shared<M> {
 
     /// Gives a waiter what it was chosen for; if it has gone away meanwhile, the next one gets the connection.
     #[cold]
-    fn deliver(&self, delivery: Delivery<M::Connection, Arc<Self>>) {
-        if let Err((entry, _)) = delivery.deliver(None) {
-            self.give_on(entry);
+    fn deliver(&self, delivery: Delivery<M::Connection>) {
+        if let Err(undelivered) = delivery.deliver(&self.seats) {
+            self.take_back(undelivered);
         }
     }
 
     #[cold]
-    fn give_on(&self, entry: Box<Entry<M::Connection>>) {
+    fn take_back(&self, undelivered: Undelivered<M::Connection>) {
         let now = self.clock.now();
-        self.with(|core| core.give_on(entry, now));
+        self.with(|core| core.take_back(undelivered, now));
     }
 
     /// Starts the maintenance task if there is none, in the runtime that this is called in.
@@ -178,12 +174,12 @@ impl<M: Manager> Shared<M> {
     }
 
     /// A lease comes back: looks at the connection and gives it to the next. `measured` is when the lease began, if the
-    /// time it is held is measured; `spare` is the seat on which its user waited.
+    /// time it is held is measured; `seat` is the one on which its user waited.
     #[inline]
     pub(super) fn give_back(
         self: Arc<Self>,
         mut entry: Box<Entry<M::Connection>>,
-        spare: Option<Spare<M>>,
+        seat: Option<SeatId>,
         (tainted, measured): (bool, Option<Tick>),
     ) {
         let manager = &self.manager;
@@ -200,8 +196,8 @@ impl<M: Manager> Shared<M> {
         let glance = self.clock.glance();
         let mut core = self.lock();
         let now = core.see(glance);
-        if let Some(spare) = spare {
-            core.reuse(spare);
+        if let Some(seat) = seat {
+            core.reuse(seat);
         }
         let delivery = core.give_back(entry, condition, now);
         if let Some(held) = held {
@@ -210,8 +206,8 @@ impl<M: Manager> Shared<M> {
         }
         self.release(core);
         let Some(delivery) = delivery else { return };
-        if let Err((entry, Some(shared))) = delivery.deliver(Some(self)) {
-            shared.give_on(entry);
+        if let Err(undelivered) = delivery.deliver(&self.seats) {
+            self.take_back(undelivered);
         }
     }
 

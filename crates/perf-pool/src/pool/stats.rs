@@ -183,7 +183,7 @@ stats! {
 }
 
 impl PoolStats {
-    pub(super) fn read<C, K>(core: &Core<C, K>) -> Self {
+    pub(super) fn read<C>(core: &Core<C>) -> Self {
         let Counts { leased, connecting, checking, resetting, closing } = core.counts;
         let [leased, connecting, checking, resetting, closing] =
             [leased, connecting, checking, resetting, closing].map(|count| count as usize);
