@@ -25,6 +25,7 @@ pub(crate) async fn shop() -> (PostgresServer, PgConnection) {
         .preload("pg_stat_statements")
         .setting("autovacuum", "off")
         .setting("synchronous_commit", "on")
+        .setting("max_prepared_transactions", "1")
         .start()
         .await
         .unwrap();

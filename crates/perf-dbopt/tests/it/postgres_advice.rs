@@ -212,7 +212,10 @@ async fn b2_no_more_hypothetical_indexes_are_there_at_once_than_a_session_bears(
     let second = posed.admitted.iter().position(|number| *number == 1).unwrap();
     let used = posed.planner.plan(second, &stock).await.unwrap().used;
     let used: Vec<_> = used.iter().map(|number| &defs[*number]).collect();
-    assert!(!used.is_empty() && used.iter().all(|index| index.columns().next() == Some("amount")), "{used:?}");
+    assert!(
+        !used.is_empty() && used.iter().all(|index| index.columns().next() == Some("amount")),
+        "{used:?}"
+    );
     // Not given back, so they are still there.
     drop(posed);
     let there: i64 = sqlx::query_scalar("select count(*) from hypopg()").fetch_one(&mut conn).await.unwrap();

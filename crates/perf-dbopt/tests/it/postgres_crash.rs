@@ -126,8 +126,11 @@ async fn b5_7_killed_at_any_step_the_next_run_completes_or_cleans() {
 async fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_completes() {
     let (server, mut conn) = shop().await;
     let advice = advice(&mut conn, HISTORY).await;
-    let mut other = PgConnection::connect(&server.url()).await.unwrap();
-    run(&mut other, "begin isolation level repeatable read; select count(*) from customer").await;
+    // A writer that outlives the server: one whose session ends first would let the index become whole.
+    server
+        .sql("begin; lock table orders in row exclusive mode; prepare transaction 'writing'")
+        .await
+        .unwrap();
     let mut patient = policy();
     patient.lock_timeout = Duration::from_secs(30);
     let applier = IndexApplier::new(patient).unwrap();
@@ -137,6 +140,7 @@ async fn a_server_that_restarts_in_the_middle_is_an_error_and_the_next_run_compl
     wait_for(&server, invalid, "1").await;
     server.restart().await.unwrap();
     assert!(running.await.unwrap().is_err(), "the connection was cut");
+    server.sql("rollback prepared 'writing'").await.unwrap();
     let mut conn = PgConnection::connect(&server.url()).await.unwrap();
     let repaired = self::applier().repair(&mut conn, &yes()).await.unwrap();
     assert_eq!(repaired.dropped.len(), 1);
