@@ -4,7 +4,8 @@ use perf_core::time::Duration;
 use std::fmt;
 use std::panic::Location;
 
-/// A connection and what the pool knows about it. Boxed once, so that moving a lease moves a pointer.
+/// A connection and what the pool knows about it. Boxed once, so that moving a lease moves a pointer; on cache lines of its
+/// own, because the one beside it may be in use on another core.
 #[repr(align(64))]
 pub(crate) struct Entry<C> {
     pub(crate) connection: C,
@@ -57,7 +58,7 @@ impl Caller {
     }
 }
 
-/// Who holds a connection, since when.
+/// Who holds a connection, since when. On a cache line of its own, as the connection is.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(crate) struct Hold {
