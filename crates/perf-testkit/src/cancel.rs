@@ -1,9 +1,10 @@
-//! Drops a future at every await.
+//! Drops a future at every await, and stops at each.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::task::coop;
 
 /// How long one round may take on tokio's clock before the future counts as hanging. A paused clock gets there at once.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -11,7 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const MOST: usize = 10_000;
 
 /// Drops a future at each of its awaits in turn: in round `k` it is polled `k` times, then dropped if it still waits. The
-/// rounds end when it finishes first. Returns the number of awaits, so that a test can insist on having met some.
+/// rounds end when it finishes first. Returns the number of awaits, so that a test can insist on having met some. Awaits
+/// whose result is there at once are passed, unless the future is made to stop there by [`step_by_step`].
 ///
 /// `make` gives each round its state and the future that works on it. `check` looks at the state after each round, with
 /// the output in the last one and `None` where the future was dropped; it may await, for example until spawned work ends.
@@ -81,6 +83,54 @@ async fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
         }
     })
     .await
+}
+
+/// The work, one await at a time: of tokio's resources (time, channels, locks, sockets) no more than one is ready in a poll.
+/// Without it an await whose result is there already is passed in the same poll as the one before it, and against a real
+/// server or disk it is a matter of luck where a future stops: on a busy machine hardly anywhere.
+///
+/// It uses up tokio's [cooperative budget](coop) before each poll. Outside of a tokio task, where there is no such
+/// budget, nothing stops.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// use perf_testkit::{cancel_at_every_await, step_by_step};
+/// use tokio::sync::Semaphore;
+///
+/// let permits = Semaphore::new(2);
+/// let both = || async {
+///     let _first = permits.acquire().await;
+///     let _second = permits.acquire().await;
+/// };
+/// assert_eq!(cancel_at_every_await(|| ((), both()), async |(), _| ()).await, 0);
+/// assert_eq!(cancel_at_every_await(|| ((), step_by_step(both())), async |(), _| ()).await, 1);
+/// # });
+/// ```
+///
+/// # Cancel safety
+/// As the work.
+pub fn step_by_step<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let mut work = Box::pin(work);
+    poll_fn(move |context| {
+        leave_budget_for_one();
+        work.as_mut().poll(context)
+    })
+}
+
+/// tokio lets a task that has used up its budget wait although it need not.
+fn leave_budget_for_one() {
+    let mut nobody = Context::from_waker(Waker::noop());
+    let mut last = None;
+    // More than any budget; where there is none, it has no end.
+    for _ in 0..1000 {
+        let Poll::Ready(one) = coop::poll_proceed(&mut nobody) else {
+            // The last one is given back.
+            return drop(last);
+        };
+        if let Some(before) = last.replace(one) {
+            coop::RestoreOnPending::made_progress(&before);
+        }
+    }
 }
 
 #[expect(clippy::panic, reason = "a helper of a test fails the test by panicking")]

@@ -24,6 +24,7 @@
 //! | [`Script`], `ScriptedService` | an operation, or a tower service, that answers by script in paused time |
 //! | `WebSocketServer`, `ServerWord` | topics over WebSocket, cut, stalled, reordered, restarted and forgotten by script |
 //! | [`cancel_at_every_await`] | drops a future at each of its awaits in turn |
+//! | [`step_by_step`] | makes a future stop at awaits whose result is there at once |
 //! | [`Recorder`], [`assert_metrics_documented`] | what components report, and whether their documentation says the same |
 //! | [`contract`] | the rules for numbers and for tower middleware |
 //!
@@ -61,7 +62,7 @@ mod websocket;
 #[cfg(feature = "websocket")]
 mod words;
 
-pub use cancel::cancel_at_every_await;
+pub use cancel::{cancel_at_every_await, step_by_step};
 pub use documented::{assert_all_metrics_documented, assert_metrics_documented};
 pub use proxy::{Direction, Fault, FaultProxy};
 pub use recorder::{Recorder, Sample, Value};

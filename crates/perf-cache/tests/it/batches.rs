@@ -214,7 +214,7 @@ async fn s18_a_batch_goes_on_when_its_caller_gives_up() {
     let late = a.load_many(&[1, 2], tens(&asked)).timeout(MS(2)).await;
     assert!(late.iter().all(|one| one.as_ref().unwrap_err().is_timeout()));
     let awaits = perf_testkit::cancel_at_every_await(
-        || ((), async { a.load_many(&[3, 4], tens(&asked)).await.len() }),
+        || ((), perf_testkit::step_by_step(async { a.load_many(&[3, 4], tens(&asked)).await.len() })),
         async |(), _| time::sleep(MS(50)).await,
     )
     .await;

@@ -106,7 +106,7 @@ async fn s25_a_holder_that_fails_or_is_cancelled_gives_the_lease_back() {
     b.invalidate(&1).await;
     time::sleep(MS(20)).await;
     let awaits = perf_testkit::cancel_at_every_await(
-        || ((), load(&a, &loads, MS(30))),
+        || ((), perf_testkit::step_by_step(load(&a, &loads, MS(30)))),
         async |(), _| time::sleep(MS(100)).await,
     )
     .await;

@@ -164,7 +164,8 @@ async fn a_caller_who_waits_goes_on_when_probes_find_the_endpoint_down() {
 
 #[tokio::test(start_paused = true)]
 async fn with_no_other_available_a_caller_waits_for_the_server_to_come_back() {
-    let fleet = Fleet::of(1, BalanceConfig::default());
+    // Otherwise an attempt after the server came back may be drawn for after the caller's deadline.
+    let fleet = Fleet::with(1, BalanceConfig::default(), |pool| pool.retry_cap(ms(100)));
     fleet.fakes[0].set_connect(Act::Fail);
     let (lease, ()) = tokio::join!(fleet.balanced.acquire(), async {
         time::sleep(ms(300)).await;
@@ -304,7 +305,7 @@ async fn a_caller_dropped_at_any_await_leaves_nothing_behind() {
             let (lease, ()) = tokio::join!(caller.balanced.acquire(), pause);
             place(&lease.unwrap())
         };
-        (fleet, way)
+        (fleet, perf_testkit::step_by_step(way))
     };
     let check = async |fleet: Arc<Fleet>, served: Option<String>| {
         assert!(served.is_none_or(|endpoint| endpoint == "2"));

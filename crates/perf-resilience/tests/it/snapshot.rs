@@ -79,7 +79,12 @@ async fn dropped_at_any_await_a_capture_leaves_the_snapshot_before_it_valid_and_
     let awaits = perf_testkit::cancel_at_every_await(
         || {
             let snapshots = snapshots.clone();
-            ((), faults::step_by_step(async move { snapshots.capture().await.map(|manifest| manifest.id) }))
+            (
+                (),
+                perf_testkit::step_by_step(
+                    async move { snapshots.capture().await.map(|manifest| manifest.id) },
+                ),
+            )
         },
         async |(), _| {
             // Dropped in its very last step, a capture is complete already.

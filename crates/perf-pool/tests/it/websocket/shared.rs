@@ -49,7 +49,7 @@ async fn a_subscribe_or_request_dropped_at_any_await_leaves_nothing_behind() {
     }
     let start = || {
         let pool = pool.clone();
-        ((), async move { pool.subscribe("dropped").await.map(drop) })
+        ((), perf_testkit::step_by_step(async move { pool.subscribe("dropped").await.map(drop) }))
     };
     cancel_at_every_await(start, async |(), _| ()).await;
     until("nothing is left", || pool.stats().subscriptions == 0 && memory.server.subscriptions() == 0).await;

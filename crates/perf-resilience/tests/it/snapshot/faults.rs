@@ -1,37 +1,11 @@
 //! Snapshots under faults: killed at every step, a disk that is full or read-only, every kind of tampering.
 
 use super::*;
+use perf_testkit::step_by_step;
 use std::future::poll_fn;
 use std::mem::ManuallyDrop;
 use std::process::Command;
-use std::task::{Context, Poll, Waker};
-use tokio::task::coop;
-
-/// The work, one await at a time. Otherwise an await whose result is there already is passed in the same poll as the one
-/// before it, and how many are is a matter of luck: on a busy machine there would be hardly a stop.
-pub(super) fn step_by_step<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let mut work = Box::pin(work);
-    poll_fn(move |context| {
-        leave_budget_for_one();
-        work.as_mut().poll(context)
-    })
-}
-
-/// tokio lets a task that has used up its budget wait although it need not.
-fn leave_budget_for_one() {
-    let mut nobody = Context::from_waker(Waker::noop());
-    let mut last = None;
-    for _ in 0..1000 {
-        let Poll::Ready(one) = coop::poll_proceed(&mut nobody) else {
-            // The last one is given back.
-            return drop(last);
-        };
-        if let Some(before) = last.replace(one) {
-            coop::RestoreOnPending::made_progress(&before);
-        }
-    }
-    assert!(last.is_none(), "there is no end to the budget");
-}
+use std::task::Poll;
 
 /// Kills the work at each of its awaits in turn, as the end of its process would: no guard tidies up after it. `look` judges
 /// what that leaves on the disk. Returns how often it was killed.

@@ -1,6 +1,6 @@
 //! Restores that do not end well: given up at every await, killed with their process, and what is found afterwards.
 
-use super::faults::{bury_the_owner_of_the_lock, killed_at_every_await, step_by_step};
+use super::faults::{bury_the_owner_of_the_lock, killed_at_every_await};
 use super::*;
 
 /// Restores over what is there.
@@ -53,7 +53,7 @@ async fn a_restore_dropped_or_killed_at_any_await_is_remembered_until_it_is_mend
     };
     std::fs::write(&source, "other data").unwrap();
     let make = || async { restore(&snapshots, &first, "file").await.unwrap() };
-    let work = || ((), step_by_step(make()));
+    let work = || ((), perf_testkit::step_by_step(make()));
     let dropped = perf_testkit::cancel_at_every_await(work, async |(), _| look().await).await;
     assert!(dropped >= 10, "{dropped}");
     assert_eq!(left_behind(at.path()), Vec::<String>::new());
@@ -437,7 +437,7 @@ mod redis_restores {
         };
         set_before(&mut client.get_multiplexed_async_connection().await.unwrap()).await;
         let make = || async { restore(&snapshots, &first, "cache").await.unwrap() };
-        let work = || ((), step_by_step(make()));
+        let work = || ((), perf_testkit::step_by_step(make()));
         let dropped = perf_testkit::cancel_at_every_await(work, async |(), _| look().await).await;
         assert_eq!(left_behind(at.path()), Vec::<String>::new());
         let killed = killed_at_every_await(make, look).await;
