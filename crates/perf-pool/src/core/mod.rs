@@ -124,7 +124,8 @@ impl<C> Effects<C> {
 }
 
 /// In this order, and behind the lock at the beginning of a cache line, because a caller that waits and the one that serves
-/// it write that line and no other: under contention each line that is written has to come from the other core.
+/// it write that line, and else only a place in the queue, a seat and a hold: under contention each line that is written has
+/// to come from the other core.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Core<C> {
