@@ -89,8 +89,7 @@ async fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
 /// Without it an await whose result is there already is passed in the same poll as the one before it, and against a real
 /// server or disk it is a matter of luck where a future stops: on a busy machine hardly anywhere.
 ///
-/// It uses up tokio's [cooperative budget](coop) before each poll. Outside of a tokio task, where there is no such
-/// budget, nothing stops.
+/// It uses up tokio's [cooperative budget](coop) before each poll.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
@@ -107,6 +106,9 @@ async fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
 /// # });
 /// ```
 ///
+/// # Panics
+/// When it is polled where there is no such budget, which is outside of tokio: nothing would stop.
+///
 /// # Cancel safety
 /// As the work.
 pub fn step_by_step<F: Future>(work: F) -> impl Future<Output = F::Output> {
@@ -121,7 +123,7 @@ pub fn step_by_step<F: Future>(work: F) -> impl Future<Output = F::Output> {
 fn leave_budget_for_one() {
     let mut nobody = Context::from_waker(Waker::noop());
     let mut last = None;
-    // More than any budget; where there is none, it has no end.
+    // More than any budget.
     for _ in 0..1000 {
         let Poll::Ready(one) = coop::poll_proceed(&mut nobody) else {
             // The last one is given back.
@@ -131,6 +133,7 @@ fn leave_budget_for_one() {
             coop::RestoreOnPending::made_progress(&before);
         }
     }
+    fail("there is no end to the budget")
 }
 
 #[expect(clippy::panic, reason = "a helper of a test fails the test by panicking")]
@@ -172,6 +175,13 @@ mod tests {
     #[should_panic(expected = "the future hangs after 1 polls")]
     async fn a_future_that_is_never_woken_fails_the_test() {
         cancel_at_every_await(|| ((), std::future::pending::<()>()), async |(), _| {}).await;
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no end to the budget")]
+    fn a_future_that_nothing_would_stop_fails_the_test() {
+        let mut work = pin!(step_by_step(async {}));
+        let _ = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
 
     #[tokio::test]
