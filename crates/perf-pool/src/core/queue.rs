@@ -207,3 +207,17 @@ impl<C> Queue<C> {
         }
     }
 }
+
+#[cfg(all(test, not(perf_loom)))]
+mod tests {
+    use super::*;
+    use crate::core::Core;
+    use std::mem::offset_of;
+
+    #[test]
+    fn what_every_waiter_writes_is_on_the_line_of_the_lock() {
+        let (lock, both_ends) = (size_of::<u64>(), 2 * size_of::<u64>());
+        let end = lock + offset_of!(Core<u64>, queue) + offset_of!(Queue<u64>, order) + both_ends;
+        assert!(end <= 64, "{end}");
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) enum Grant<C> {
 pub(crate) struct SeatId(NonZeroU32);
 
 /// The seat of one waiter, on a cache line of its own: beside another it would move from core to core with that one's
-/// traffic as well, which costs a hand-off up to a fifth, or nothing, as chance has laid them.
+/// traffic as well, and what a hand-off costs would be a matter of where chance has laid them.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Seat<C> {
